@@ -1,0 +1,34 @@
+# Set-up, the main job, the tests: each one word. `make` alone prints this list.
+VENV   ?= .venv
+EXTRAS ?= cpu,demo,dev
+BIN    := $(VENV)/bin
+
+.PHONY: help setup quickstart test check bench
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup: $(VENV)/.ready ## create .venv with everything installed (EXTRAS=gpu,demo,dev for a GPU)
+
+# torch: from the machine's own wheel folder where pip is told of one, else from the torch index for EXTRAS.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	links="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)"; \
+	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; \
+	else case ",$(EXTRAS)," in *,gpu,*) export UV_TORCH_BACKEND=auto;; *) export UV_TORCH_BACKEND=cpu;; esac; fi; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --override overrides.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+quickstart: setup ## build recipes/quickstart.yaml from the sample pages
+	$(BIN)/mixer build quickstart
+
+test: setup ## the whole suite
+	$(BIN)/python -m pytest
+
+check: setup ## ruff and mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup ## the benchmarks, a ratio against a named peer each
+	$(BIN)/python benchmarks/run.py

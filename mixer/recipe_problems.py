@@ -1,0 +1,258 @@
+"""Everything wrong with a recipe's values, in words: what the models refuse, and what only the whole shows.
+
+The checks across sections read the plain tree, so they answer even where a section is refused.
+"""
+
+import difflib
+import re
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mixer.recipe import Recipe, TokenizerSpec
+from mixer.recipe_yaml import Problem, Spot, show
+
+_KEY = "[key]"
+"""Ends the spot of a problem with a key itself; pydantic's own mark for it."""
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "int_type": "a whole number",
+    "less_than_equal": "{le:g} or less",
+    "model_attributes_type": "a mapping",
+    "model_type": "a mapping",
+    "string_type": "text",
+    "string_unicode": "text without lone surrogates",
+    "too_short": "at least {min_length} entry",
+    "tuple_type": "a list",
+    "value_error": "{error}",
+}
+_PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "up to 64 letters, digits, `_`, `.`, `-`, with no mark first"
+}
+
+
+def find(value: Any) -> list[Problem]:
+    """All problems of a recipe given as plain values, each spot once; none means `Recipe` takes it.
+
+    Args:
+        value: What the YAML held: mappings, lists and scalars.
+    """
+    if not isinstance(value, dict):
+        return [Problem((), f"got {show(value)}, expected a mapping with `name`, `sources`, `stages`", ())]
+    try:
+        Recipe.model_validate(value)
+        refused = []
+    except ValidationError as error:
+        refused = _refused(error.errors(include_url=False), value)
+    unique: dict[Spot, Problem] = {}
+    for problem in (*refused, *_across(value)):
+        unique.setdefault(problem.spot, problem)
+    return list(unique.values())
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like `name`, in any case, or None when none is near."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[close[0]] if close else None
+
+
+def unknown(noun: str, name: str, known: Sequence[str], *, plural: str) -> str:
+    """The sentence for a name that nobody knows: with the nearest known one, else with all of them."""
+    near = nearest(name, known)
+    rest = f"did you mean `{near}`?" if near else f"known {plural}: {', '.join(known) or 'none'}"
+    return f"unknown {noun} {show(name)}; {rest}"
+
+
+def known_keys(spot: Spot, tree: Any) -> list[str]:
+    """The keys that the recipe's model knows at a spot; empty where keys are free names, or no keys stand."""
+    return list(dict.fromkeys(name for model in _models(spot, tree) for name in model.model_fields))
+
+
+def _models(spot: Spot, tree: Any) -> list[type[BaseModel]]:
+    annotations: list[Any] = [Recipe]
+    for key in spot:
+        annotations = [inner for each in annotations for inner in _inside(each, key)]
+        tree = _child(tree, key)
+        annotations = [each for each in annotations if _fits_kind(each, tree)]
+    return [each for each in annotations if _is_model(each)]
+
+
+def _inside(annotation: Any, key: str | int) -> list[Any]:
+    if _is_model(annotation):
+        field = annotation.model_fields.get(key)
+        return _plain(field.annotation) if field else []
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is dict:
+        return _plain(parts[1])
+    return _plain(parts[0]) if origin is tuple else []
+
+
+def _plain(annotation: Any) -> list[Any]:
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _plain(parts[0])
+    if origin in (typing.Union, UnionType):
+        return [plain for part in parts for plain in _plain(part)]
+    return [annotation]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _fits_kind(annotation: Any, tree: Any) -> bool:
+    if not _is_model(annotation) or not isinstance(tree, dict) or "kind" not in tree:
+        return True
+    return "kind" not in annotation.model_fields or tree["kind"] in _kinds(annotation)
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    return typing.get_args(model.model_fields["kind"].annotation)
+
+
+def _child(tree: Any, key: str | int) -> Any:
+    if isinstance(tree, dict):
+        return tree.get(key)
+    return tree[key] if isinstance(tree, list) and isinstance(key, int) and key < len(tree) else None
+
+
+def _refused(errors: Sequence[ErrorDetails], tree: Mapping[str, Any]) -> list[Problem]:
+    groups: dict[Spot, list[ErrorDetails]] = {}
+    for error in errors:
+        groups.setdefault(_spot(error, tree), []).append(error)
+    # pydantic adds "at least 1 item" to a list whose items are bad, and one error for each branch of a union.
+    inner = {spot[:length] for spot in groups for length in range(len(spot))}
+    misspelt = {
+        (*spot[:-2], nearest(str(spot[-2]), known_keys(spot[:-2], tree)) or "")
+        for spot, group in groups.items()
+        if group[0]["type"] == "extra_forbidden"
+    }
+    return [
+        _in_words(spot, group, tree)
+        for spot, group in groups.items()
+        if spot not in inner and not (group[0]["type"] == "missing" and spot in misspelt)
+    ]
+
+
+def _spot(error: ErrorDetails, tree: Any) -> Spot:
+    """Pydantic's location without the tags of unions, which are not in the file."""
+    spot: list[str | int] = []
+    tagged = False
+    for key in error["loc"]:
+        if isinstance(tree, dict) and tree.get("kind") == key and not tagged:
+            tagged = True
+        elif key in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(key, int):
+            tree, tagged = _child(tree, key), False
+            spot.append(key)
+    last = error["loc"][-1]
+    if error["type"] == "missing":
+        return (*spot, last)
+    if error["type"].startswith("union_tag"):
+        return (*spot, "kind")
+    return (*spot, _KEY) if error["type"] == "extra_forbidden" or last == _KEY else tuple(spot)
+
+
+def _in_words(spot: Spot, group: Sequence[ErrorDetails], tree: Any) -> Problem:
+    choices = _choices(group[0])
+    if group[0]["type"] == "extra_forbidden":
+        known = known_keys(spot[:-2], tree)
+        return Problem(spot[:-2], unknown("key", str(spot[-2]), known, plural="keys"), spot)
+    if group[0]["type"] == "missing":
+        return Problem(spot[:-1], f"missing key `{spot[-1]}`", spot)
+    if group[0]["type"] == "union_tag_not_found":
+        kinds = [kind for model in _models(spot[:-1], tree) for kind in _kinds(model)]
+        return Problem(spot[:-1], f"missing key `kind`, one of {', '.join(kinds)}", spot)
+    what, got = (spot[:-1], spot[-2]) if spot[-1] == _KEY else (spot, _at(spot, tree))
+    near = nearest(got, choices) if isinstance(got, str) else None
+    hint = f"; did you mean `{near}`?" if near else ""
+    expected = " or ".join(dict.fromkeys(_expected(error) for error in group))
+    quotes = " in quotes" if expected == "text" and isinstance(got, int | float) else ""
+    return Problem(what, f"got {show(got)}, expected {expected}{quotes}{hint}", spot)
+
+
+def _choices(error: ErrorDetails) -> list[str]:
+    context = error.get("ctx", {})
+    return re.findall(r"'([^']*)'", str(context.get("expected_tags", context.get("expected", ""))))
+
+
+def _expected(error: ErrorDetails) -> str:
+    context = error.get("ctx", {})
+    if choices := _choices(error):
+        return f"one of {', '.join(choices)}"
+    if pattern := context.get("pattern"):
+        return _PATTERNS.get(pattern, f"text like {pattern}")
+    return _EXPECTED[error["type"]].format(**context) if error["type"] in _EXPECTED else error["msg"]
+
+
+def _at(spot: Spot, tree: Any) -> Any:
+    for key in spot:
+        tree = _child(tree, key)
+    return tree
+
+
+def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    yield from _unknown_and_unused_sources(tree)
+    yield from _repeated_stage_names(tree)
+    yield from _idle_tokens(tree)
+
+
+def _stages(tree: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
+    stages = tree.get("stages")
+    return [
+        (index, stage)
+        for index, stage in enumerate(stages if isinstance(stages, list) else [])
+        if isinstance(stage, dict)
+    ]
+
+
+def _unknown_and_unused_sources(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    sources = tree.get("sources")
+    if not isinstance(sources, dict):
+        return
+    mixtures = [(("stages", index, "mixture"), stage.get("mixture")) for index, stage in _stages(tree)]
+    used: set[str | None] = set()
+    for spot, mixture in mixtures:
+        for name in mixture if isinstance(mixture, dict) else ():
+            used |= {name, None if name in sources else nearest(name, sources)}
+            if name not in sources:
+                told = unknown("source", name, list(sources), plural="sources")
+                yield Problem(spot, told, (*spot, name, _KEY))
+    if not mixtures or not all(isinstance(mixture, dict) for _, mixture in mixtures):
+        return
+    for name in sources:
+        if name not in used:
+            told = f"source `{name}` is in no stage's mixture"
+            yield Problem(("sources", name), told, ("sources", name, _KEY))
+
+
+def _repeated_stage_names(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for index, stage in _stages(tree):
+        name = stage.get("name")
+        if not isinstance(name, str):
+            continue
+        if first.setdefault(name, index) != index:
+            spot = ("stages", index, "name")
+            yield Problem(spot, f"got {show(name)}, expected another name: stages.{first[name]} has it", spot)
+
+
+def _idle_tokens(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    tokenizer = tree.get("tokenizer")
+    if not isinstance(tokenizer, dict):
+        return
+    for switch in ("bos", "eos"):
+        key = f"{switch}_token"
+        is_on = tokenizer.get(switch, TokenizerSpec.model_fields[switch].default)
+        if is_on is False and tokenizer.get(key) is not None:
+            told = f"has no effect while `{switch}` is false; set `{switch}: true` or remove it"
+            yield Problem(("tokenizer", key), told, ("tokenizer", key, _KEY))

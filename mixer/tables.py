@@ -1,0 +1,96 @@
+"""What people read: the plan, the ledgers, the costs and the doctor's findings as tables on stdout."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mixer.ledger import Ledger
+from mixer.types import Plan
+
+if TYPE_CHECKING:
+    from mixer.doctor import Check
+    from mixer.estimate import Estimate
+
+
+def _table(*columns: str, left: int = 1) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right", no_wrap=number > 0)
+    return table
+
+
+def _print(*things: Any) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 200
+    for thing in things:
+        console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
+
+
+def tokens(count: float) -> str:
+    """A token count for people: `120.0M`."""
+    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "K")):
+        if count >= size:
+            return f"{count / (1e3 if suffix == 'K' else size):.1f}{suffix}"
+    return f"{count:,.0f}"
+
+
+def show_plan(plan: Plan) -> None:
+    """Print the plan: a line for each source in each stage, then the warnings."""
+    heads = ("stage", "source", "weight", "fraction", "available", "sequences", "tokens", "epochs so far")
+    table = _table(*heads, left=2)
+    for stage in plan.stages:
+        for name, share in stage.sources.items():
+            mark = "~" if name in plan.estimated else ""
+            table.add_row(
+                stage.name,
+                name,
+                f"{share.weight:g}",
+                f"{share.fraction:.3f}",
+                f"{mark}{plan.available[name]:,}",
+                f"{share.sequences:,}",
+                tokens(share.tokens),
+                f"{mark}{share.epochs:.2f}",
+            )
+        total = stage.sequences * plan.sequence_length
+        asked = f"of {tokens(stage.token_budget)} asked"
+        table.add_row(stage.name, "total", "", "", "", f"{stage.sequences:,}", tokens(total), asked, style="dim")
+    _print(table, *[f"warning: {warning}" for warning in plan.warnings])
+
+
+def show_ledgers(ledgers: Mapping[str, Ledger], counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Print what became of every source's documents, with the reasons."""
+    table = _table("source", "read", "kept", "dropped", "failed", "tokens", "sequences")
+    for name, ledger in ledgers.items():
+        table.add_row(
+            name,
+            f"{ledger.read:,}",
+            f"{ledger.kept:,}",
+            f"{sum(ledger.dropped.values()):,}",
+            f"{ledger.failed:,}",
+            tokens(counts[name]["document_tokens"]),
+            f"{counts[name]['sequences']:,}",
+        )
+    reasons = _table("dropped", "step: reason", "documents", left=2)
+    for name, ledger in ledgers.items():
+        for reason, count in sorted(ledger.dropped.items(), key=lambda item: -item[1]):
+            reasons.add_row(name, reason, f"{count:,}")
+    _print(table, "", *([reasons, ""] if reasons.row_count else []))
+
+
+def show_costs(estimate: "Estimate") -> None:
+    """Print what the build would need."""
+    costs = estimate.costs()
+    _print(f"disk: about {costs['disk_bytes'] / 1e6:,.0f} MB; time: about {costs['seconds']:,.0f} s on this machine")
+
+
+def show_checks(checks: Sequence["Check"]) -> None:
+    """Print the doctor's findings, with hints under those that need one."""
+    table = _table("", "what", "found", left=3)
+    for check in checks:
+        table.add_row(check.state, check.name, check.detail)
+        if check.hint:
+            table.add_row("", "", f"hint: {check.hint}")
+    _print(table)
