@@ -206,12 +206,13 @@ def _extra(extra: str, names: Sequence[str]) -> Check:
     versions = {name: _version(name) for name in names}
     has_engine = any(_version(name) for name in _ENGINES)
     # One engine is enough: advice to install the other one beside it would break both.
-    lacking = [name for name in names if not versions[name] and not (has_engine and name in _ENGINES)]
-    if not lacking:
-        told = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-        return Check(f"extra {extra}", "ok", told or "another engine is installed")
+    lacking = [name for name in names if not versions[name]]
+    others = [name for name in lacking if not (has_engine and name in _ENGINES)]
+    if not others:
+        found = [f"{name} {version}" for name, version in versions.items() if version]
+        return Check(f"extra {extra}", "ok", ", ".join(found + ["another engine" for _ in lacking]))
     hint = f"pip install '{_DISTRIBUTION}[{extra}]'"
-    return Check(f"extra {extra}", "note", f"not installed: {', '.join(lacking)}", hint)
+    return Check(f"extra {extra}", "note", f"not installed: {', '.join(others)}", hint)
 
 
 def _size(num_bytes: int) -> str:

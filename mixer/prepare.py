@@ -77,8 +77,7 @@ def prepare(context: Context, encoder: Encoder) -> dict[str, Prepared]:
             cleaned=tuple(cleaned[name]),
             documents=tuple(folders),
             tokens=tuple(tokens[folder] for folder in folders),
-            inputs=rules_of(context.recipe, context.recipe.sources[name])
-            | {"input": digest([unit.digest for unit in listed[name]])},
+            inputs=inputs_of(context.recipe, context.recipe.sources[name], listed[name]),
         )
         for name, folders in documents.items()
     }
@@ -107,6 +106,11 @@ def rules_of(recipe: Recipe, source: AnySource) -> dict[str, Any]:
         "signature": near.model_dump(exclude={"threshold"}) if near else None,
         "versions": {name: version(name) for name in _LIBRARIES} | {"clean": clean.VERSION},
     }
+
+
+def inputs_of(recipe: Recipe, source: AnySource, its_units: Sequence[Unit]) -> dict[str, Any]:
+    """What decides a source's documents before deduplication: its input and the rules."""
+    return rules_of(recipe, source) | {"input": digest([_identity(unit) for unit in its_units])}
 
 
 def _clean(context: Context, listed: Mapping[str, Sequence[Unit]]) -> dict[str, list[Path]]:

@@ -53,9 +53,19 @@ def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a recipe file, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Recipe.model_json_schema(),
+        **_closed(Recipe.model_json_schema()),
         "title": "curriculum-mixer recipe",
     }
+
+
+def _closed(part: Any) -> Any:
+    """The same schema, with keys that match none of a mapping's patterns refused; pydantic lets them pass."""
+    if isinstance(part, list):
+        return [_closed(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    refusal = {"additionalProperties": False} if "patternProperties" in part else {}
+    return {key: _closed(value) for key, value in part.items()} | refusal
 
 
 def _read(path: Path) -> str:

@@ -70,12 +70,18 @@ def _step(names: list[str], node: Any, spot: Spot, root: Any) -> tuple[str | int
             return joined, names[length:]
     name, rest = names[0], names[1:]
     known = known_keys(spot, root)
-    is_free = not known and not rest
-    if is_free or (name in known and (not rest or known_keys((*spot, name), root))):
-        return name, rest
     if name in known:
+        if not rest or known_keys((*spot, name), root):
+            return name, rest
         return f"`{name}` is not in the file, so nothing inside it can be set; set it as a whole"
+    if not known and (not rest or ".".join(names) in _source_names(root)):
+        return ".".join(names), []
     return unknown("key", name, known or list(node), plural="keys")
+
+
+def _source_names(root: Any) -> list[str]:
+    sources = root.get("sources")
+    return list(sources) if isinstance(sources, dict) else []
 
 
 def _step_into_list(names: list[str], items: list[Any]) -> tuple[str | int, list[str]] | str:

@@ -167,7 +167,7 @@ def _build_mapping(node: yaml.MappingNode, spot: Spot, tree: Tree) -> dict[str, 
         inner = (*spot, key) if isinstance(key, str) else spot
         if not isinstance(key, str):
             _refuse(tree, spot, "got a list or mapping as a key, expected text", line)
-        elif key == "<<":
+        elif key == "<<" and key_node.style is None:
             _refuse(tree, inner, "merge keys (`<<`) are not read; write the keys out", line, what=spot)
         elif key in built:
             first = tree.lines[inner][0]

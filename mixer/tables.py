@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from mixer.ledger import Ledger
 from mixer.types import Plan
 
 if TYPE_CHECKING:
     from mixer.doctor import Check
     from mixer.estimate import Estimate
+    from mixer.ledger import Ledger
 
 
 def _table(*columns: str, left: int = 1) -> Table:
@@ -22,11 +22,11 @@ def _table(*columns: str, left: int = 1) -> Table:
 
 
 def _print(*things: Any) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 200
     for thing in things:
-        console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
+        console.print(thing)
 
 
 def tokens(count: float) -> str:
@@ -60,7 +60,7 @@ def show_plan(plan: Plan) -> None:
     _print(table, *[f"warning: {warning}" for warning in plan.warnings])
 
 
-def show_ledgers(ledgers: Mapping[str, Ledger], counts: Mapping[str, Mapping[str, int]]) -> None:
+def show_ledgers(ledgers: Mapping[str, "Ledger"], counts: Mapping[str, Mapping[str, int]]) -> None:
     """Print what became of every source's documents, with the reasons."""
     table = _table("source", "read", "kept", "dropped", "failed", "tokens", "sequences")
     for name, ledger in ledgers.items():

@@ -39,7 +39,7 @@ def lines_of(folder: Path, *changes: tuple[str, str]) -> list[str]:
         text = text.replace(before, after)
     path = folder / "x.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(RecipeError, match="x.yaml:") as caught:
+    with pytest.raises(RecipeError, match=r"x\.yaml:") as caught:
         recipe_file.load(path)
     assert caught.value.hint == (
         f"correct these, then run `mixer check {path}`; `mixer schema` describes every key"

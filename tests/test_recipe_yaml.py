@@ -55,12 +55,8 @@ def test_scalars_are_read_as_in_yaml_1_2(written: str, value: Any) -> None:
 
 
 def test_keys_are_text_whatever_they_look_like() -> None:
-    assert parse("{2024: a, no: b, 1e3: c, null: d}").value == {
-        "2024": "a",
-        "no": "b",
-        "1e3": "c",
-        "null": "d",
-    }
+    keys = ["2024", "no", "1e3", "null", "<<"]
+    assert list(parse("{2024: a, no: b, 1e3: c, null: d, '<<': e}").value) == keys
 
 
 def test_lines_of_keys_and_of_values() -> None:
@@ -148,7 +144,7 @@ PLAIN = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text().filter(lambda key: key != "<<"), PLAIN, max_size=4))
+@given(st.dictionaries(st.text(), PLAIN, max_size=4))
 def test_any_plain_value_comes_back_from_its_dump(value: dict[str, Any]) -> None:
     tree = parse(dump(value))
     assert tree.problems == []

@@ -1,0 +1,21 @@
+"""Shared pieces of the tests: the packaged tokenizer, and where real input lies when it is there."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Path:
+    """Where the packaged tokenizer is converted to, once a session."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real input; without it the test is skipped, loudly."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real input at {SHARED}")
+    return SHARED

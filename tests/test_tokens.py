@@ -1,0 +1,93 @@
+"""Token ids: the frame, control tokens in text, long texts, and the packaged tokenizer."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from mixer.errors import RecipeError
+from mixer.recipe import TokenizerSpec
+from mixer.tokens import _pieces, load
+
+
+@pytest.fixture(scope="session")
+def byte_folder(tmp_path_factory):
+    """A tokenizer whose ids are bytes (0-255), then <bos> 256 and <eos> 257, as a folder."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken("<bos>", special=True), AddedToken("<eos>", special=True)])
+    folder = tmp_path_factory.mktemp("bytes")
+    backend.save(str(folder / "tokenizer.json"))
+    config = {"bos_token": {"content": "<bos>"}, "eos_token": "<eos>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def encoder(folder, **spec):
+    return load(TokenizerSpec(path=str(folder), **spec), folder, folder)
+
+
+def test_case_1_eos_after_each_document(byte_folder):
+    ids = encoder(byte_folder).encode(["ab", ""])
+    assert [len(i) for i in ids] == [3, 1]
+    assert [int(i[-1]) for i in ids] == [257, 257]
+
+
+def test_case_2_bos_before_each_document_when_asked(byte_folder):
+    ids = encoder(byte_folder, bos=True, eos=False).encode(["ab"])[0]
+    assert (len(ids), int(ids[0])) == (3, 256)
+
+
+def test_case_3_a_page_cannot_write_a_control_token(byte_folder):
+    ids = encoder(byte_folder).encode(["<eos>"])[0]
+    assert (ids[:-1] < 256).all()
+    assert len(ids) == len("<eos>") + 1
+
+
+def test_ids_are_uint16_where_they_fit(byte_folder):
+    assert encoder(byte_folder).dtype == np.uint16
+
+
+def test_a_missing_frame_token_is_named(byte_folder):
+    with pytest.raises(RecipeError, match=r"tokenizer.eos_token: got '<end>', expected a token of this tokenizer"):
+        encoder(byte_folder, eos_token="<end>")
+
+
+def test_a_tokenizer_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
+    with pytest.raises(RecipeError, match=r"tokenizer.path: got 'no/such', expected `smollm2`, a folder"):
+        load(TokenizerSpec(path="no/such"), tmp_path, tmp_path)
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_decoding_gives_the_text_back(byte_folder, texts):
+    found = encoder(byte_folder)
+    for text, ids in zip(texts, found.encode(texts), strict=True):
+        assert found.backend.decode(ids.tolist()) == text
+
+
+@given(st.text("ab \n.", max_size=200), st.integers(1, 50))
+def test_pieces_join_to_the_text(text, limit):
+    assert "".join(_pieces(text, True, limit)) == text
+
+
+def test_a_long_text_tokenizes_in_pieces_as_it_does_whole(store):
+    found = load(TokenizerSpec(path="smollm2"), store, store)
+    text = "The cell's wall (see 3.2) is 0.1 mm thick;\n\n it  holds 20% water. " * 3000
+    pieces = _pieces(text, True, 5000)
+    assert len(pieces) > 30
+    in_pieces = np.concatenate([found.encode([piece])[0][:-1] for piece in pieces])
+    assert np.array_equal(in_pieces, found.encode([text])[0][:-1])
+
+
+def test_the_packaged_tokenizer_splits_digits_and_ends_documents_with_endoftext(store):
+    found = load(TokenizerSpec(path="smollm2"), store, store)
+    assert found.vocab_size == 49152
+    assert found.backend.decode([found.eos], skip_special_tokens=False) == "<|endoftext|>"
+    assert found.backend.encode("in  1984", add_special_tokens=False).tokens == ["in", "ĠĠ", "1", "9", "8", "4"]
+    assert 17 == len(found.special)
