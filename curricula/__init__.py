@@ -1,0 +1,1 @@
+"""When, and what it did: order, training, retention. May import `mixer`, never `synth`."""

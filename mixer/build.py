@@ -43,9 +43,7 @@ class Built:
     manifest: Mapping[str, Any]
 
 
-def build(
-    recipe: Recipe, *, base: Path, run: Path, store: Path, workers: int, scheduler: Scheduler, say: Say
-) -> Built:
+def build(recipe: Recipe, *, base: Path, run: Path, store: Path, workers: int, scheduler: Scheduler, say: Say) -> Built:
     """Make the Run of a recipe, or bring it up to date.
 
     Args:

@@ -77,7 +77,7 @@ class ReadPages(Step):
         super().__init__()
         self.tasks, self.tally = tasks, tally
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Draft]:  # noqa: ARG002
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Draft]:
         task = self.tasks[rank]
         self.tally.read = 0
         for item in read(task.unit, task.source):
@@ -101,7 +101,7 @@ class CleanPages(Step):
         super().__init__()
         self.tasks, self.clean = tasks, clean
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Draft]:  # noqa: ARG002
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Draft]:
         steps = steps_of(self.clean, self.tasks[rank].filters)
         for draft in data:
             for step in steps:
@@ -120,7 +120,7 @@ class WriteUnit(Step):
         super().__init__()
         self.tasks, self.clean, self.tally = tasks, clean, tally
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:  # noqa: ARG002
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         task = self.tasks[rank]
         progress = task.target.parent / f"{task.target.name}.progress"
         with staged(task.target) as scratch:
@@ -242,7 +242,7 @@ def _mask(draft: Draft) -> None:
 
 @cache
 def _masker() -> Any:
-    """datatrove's PII formatter with one replacement a kind: several are used in turn, across documents."""
+    """Datatrove's PII formatter with one replacement a kind: several are used in turn, across documents."""
     from datatrove.pipeline.formatters.pii import PIIFormatter
 
     return PIIFormatter(email_replacement=("email@example.com",), ip_replacement=("192.0.2.1",))

@@ -36,7 +36,9 @@ app = typer.Typer(
 )
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped recipe's name.")]
-RunFolder = Annotated[Path | None, typer.Option("--run", help="The Run folder. Default: runs/NAME.", show_default=False)]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", help="The Run folder. Default: runs/NAME.", show_default=False)
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value: stages.0.token_budget=30M."),
@@ -91,7 +93,7 @@ def build(
     set_: Set = None,
     json_: Json = False,
 ) -> None:
-    """Build a Run: read, clean, deduplicate, tokenize, pack, plan and order. Safe to repeat; finished steps are skipped.
+    """Build a Run: read, clean, deduplicate, tokenize, pack, plan, order. Safe to repeat: finished steps are skipped.
 
     Example: mixer build recipes/quickstart.yaml --workers 2
     """
@@ -114,7 +116,9 @@ def build(
         say=say,
     )
     if json_:
-        typer.echo(json.dumps(as_json(built.plan) | {"run": str(target), "sources": built.manifest["sources"]}, indent=2))
+        typer.echo(
+            json.dumps(as_json(built.plan) | {"run": str(target), "sources": built.manifest["sources"]}, indent=2)
+        )
         return
     tables.show_ledgers(built.ledgers, built.manifest["sources"])
     tables.show_plan(built.plan)
@@ -124,7 +128,9 @@ def build(
 
 
 @app.command()
-def recipes(name: Annotated[str | None, typer.Argument(help="Print this recipe.", show_default=False)] = None) -> None:
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe.", show_default=False)] = None,
+) -> None:
     """List the shipped recipes, or print one.
 
     Example: mixer recipes quickstart > my.yaml

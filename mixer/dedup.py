@@ -12,6 +12,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +106,7 @@ def _bands(grams: np.ndarray, size: int, rules: NearDedup) -> np.ndarray:
     out[0] = size
     if len(grams):
         offsets = np.array([0, len(grams)], np.uint64)
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-            grams, offsets, rules.bands * rules.rows, _MINHASH_SEED
-        )
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(grams, offsets, rules.bands * rules.rows, _MINHASH_SEED)
         values = np.array(matrix.to_rows()[0], np.uint32).reshape(rules.bands, rules.rows)
         out[1:] = [xxhash.xxh3_64_intdigest(band.tobytes(), seed=i) or 1 for i, band in enumerate(values)]
     return out
@@ -228,7 +227,7 @@ def _verify(pairs: np.ndarray, by_size: np.ndarray, grams: _Grams, threshold: fl
     """Ask, longest document first, whether one that stays holds it; a removed document is never a witness."""
     removed: dict[int, Removal] = {}
     cuts = np.flatnonzero(np.r_[True, pairs[1:, 0] != pairs[:-1, 0], True])
-    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, stop in pairwise(cuts):
         document = int(by_size[pairs[start, 0]])
         own = grams[document]
         others = [int(by_size[rank]) for rank in pairs[start:stop, 1]]
@@ -243,9 +242,7 @@ def _settle(removed: Sequence[Removal]) -> list[Removal]:
     """Where an exact duplicate's witness was itself removed as a near one, the near witness takes its place."""
     near = {removal.document: removal for removal in removed if removal.step == "near_dedup"}
     settled = [
-        Removal(r.document, near[r.witness].witness, r.step, near[r.witness].containment)
-        if r.witness in near
-        else r
+        Removal(r.document, near[r.witness].witness, r.step, near[r.witness].containment) if r.witness in near else r
         for r in removed
     ]
     return sorted(settled, key=lambda removal: removal.document)

@@ -89,7 +89,7 @@ def _counted(
 ) -> Size | None:
     """What an earlier build of the same input by the same rules counted; None when there is none."""
     before = steps.recorded(f"shards {name}") or {}
-    now = inputs_of(recipe, source, its_units) | {"tokenizer": encoder.digest}
+    now = inputs_of(recipe, recipe.sources[name], its_units) | {"tokenizer": encoder.digest}
     if any(before.get(key) != value for key, value in now.items()):
         return None
     index = index_of(run / "shards" / name)
@@ -124,4 +124,3 @@ def _cleaned(page: Page, steps: Sequence[Any]) -> str:
         if not draft.step:
             step(draft)
     return draft.text
-

@@ -93,9 +93,7 @@ def _room(available: int, max_epochs: float) -> int:
     return int(Fraction(str(max_epochs)) * available)
 
 
-def _empty(
-    stage: Stage, wanted: Mapping[str, int], available: Mapping[str, int], sequence_length: int
-) -> list[str]:
+def _empty(stage: Stage, wanted: Mapping[str, int], available: Mapping[str, int], sequence_length: int) -> list[str]:
     """Why a source would contribute nothing; a weight without effect is an error, never a silent zero."""
     total = sum(wanted.values())
     if total == 0:

@@ -87,9 +87,7 @@ def list_units(context: Context) -> dict[str, list[Unit]]:
     """Each source's units, by content; file hashes are remembered by path, size and time of change."""
     path = context.cache / "fingerprints.json"
     known = read_json(path) or {}
-    listed = {
-        name: units(name, source, context.base, cache=known) for name, source in context.recipe.sources.items()
-    }
+    listed = {name: units(name, source, context.base, cache=known) for name, source in context.recipe.sources.items()}
     write_json(path, known)
     return listed
 

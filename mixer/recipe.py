@@ -92,6 +92,12 @@ class Columns(Section):
     """Further fields to carry in each document's metadata."""
 
 
+class HtmlColumns(Columns):
+    """The same for rows of pages, whose text is a field `html`."""
+
+    text: str | tuple[str, ...] = "html"
+
+
 FilterName = Literal["gopher_repetition", "gopher_quality", "c4", "fineweb"]
 
 
@@ -116,7 +122,7 @@ class HtmlSource(Source):
     """HTML pages: files, a `.tar` (`.gz`, `.zst`) of them, or `.jsonl` (`.gz`, `.zst`) rows with an `html` field."""
 
     kind: Literal["html"]
-    columns: Columns = Columns(text="html")
+    columns: HtmlColumns = HtmlColumns()
 
 
 class WarcSource(Source):

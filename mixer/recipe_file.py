@@ -73,9 +73,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        told = (
-            "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror or error).lower()
-        )
+        told = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror or error).lower()
         hint = "`mixer recipes` lists the recipes that come along; `mixer recipes NAME` prints one"
         raise RecipeError(f"{_clean(path)}: {told}", hint=hint) from None
     if len(content) > _MOST_BYTES:
@@ -116,7 +114,7 @@ def _lines(
         what = f"{'.'.join(_short(str(key)) for key in problem.what)}: " if problem.what else ""
         after = "" if override or problem in in_file else f" (after {blame})"
         lines.append((inf if override else line, _clean(f"{where}: {what}{problem.text}{after}")))
-    return [text for _, text in sorted(lines, key=lambda entry: entry[0])]
+    return list(dict.fromkeys(text for _, text in sorted(lines, key=lambda entry: entry[0])))
 
 
 def _short(text: str) -> str:

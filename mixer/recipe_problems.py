@@ -35,9 +35,7 @@ _EXPECTED = {
     "tuple_type": "a list",
     "value_error": "{error}",
 }
-_PATTERNS = {
-    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "up to 64 letters, digits, `_`, `.`, `-`, with no mark first"
-}
+_PATTERNS = {r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "up to 64 letters, digits, `_`, `.`, `-`, with no mark first"}
 
 
 def find(value: Any) -> list[Problem]:

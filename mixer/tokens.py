@@ -60,14 +60,14 @@ class Encoder:
         """One array of ids a text, framed by BOS and EOS, in `dtype`."""
         encoded: list[np.ndarray] = []
         for batch in _batches(texts):
-            pieces = [_pieces(text, self._cuttable) for text in batch]
+            pieces = [_pieces(text) if self._is_cuttable else [text] for text in batch]
             flat = self.backend.encode_batch_fast([p for ps in pieces for p in ps], add_special_tokens=False)
             ids = iter(flat)
             encoded += [self._framed([next(ids).ids for _ in ps]) for ps in pieces]
         return encoded
 
     @property
-    def _cuttable(self) -> bool:
+    def _is_cuttable(self) -> bool:
         return "ByteLevel" in str(self.backend.pre_tokenizer)
 
     def _framed(self, parts: list[list[int]]) -> np.ndarray:
@@ -94,7 +94,7 @@ class EncodeDocuments(Step):
         super().__init__()
         self.tasks, self.spec, self.folders, self.threads = tasks, spec, folders, threads
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:  # noqa: ARG002
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         os.environ["TOKENIZERS_PARALLELISM"] = "true"
         os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
         encoder = load(self.spec, *self.folders)
@@ -245,10 +245,8 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _pieces(text: str, cuttable: bool, limit: int = _PIECE_CHARS) -> list[str]:
+def _pieces(text: str, limit: int = _PIECE_CHARS) -> list[str]:
     """A long text in pieces that tokenize as the whole does; tokenizers needs some 60 bytes a character."""
-    if len(text) <= limit or not cuttable:
-        return [text]
     pieces, start = [], 0
     while len(text) - start > limit:
         cut = _SAFE_CUT.search(text, start + limit)

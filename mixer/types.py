@@ -35,6 +35,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """One row that was read but is not a page, such as an image in a web archive; counted as dropped."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """A slice of one source that a single task reads, from start to end, always in the same order.
 

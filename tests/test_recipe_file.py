@@ -50,9 +50,7 @@ def test_1_a_recipe_loads_with_its_defaults(tmp_path: Path) -> None:
 
 
 def test_2_anchors_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
-    text = RECIPE.replace("{web: 6, replay: 4}", "&mix {web: 6, replay: 4}").replace(
-        "{web: 5, qa: 2.5}", "*mix"
-    )
+    text = RECIPE.replace("{web: 6, replay: 4}", "&mix {web: 6, replay: 4}").replace("{web: 5, qa: 2.5}", "*mix")
     text = text.replace("  qa:     {kind: jsonl", "  # qa: {kind: jsonl")
     recipe = recipe_file.load(write(tmp_path, b"\xef\xbb\xbf" + text.encode()))
     assert recipe.stages[0].mixture == recipe.stages[1].mixture
@@ -171,9 +169,7 @@ CLEAN = st.fixed_dictionaries(
     optional={
         "pii": st.sampled_from(["keep", "mask"]),
         "dedup": st.fixed_dictionaries({"exact": st.booleans(), "near": st.none()}),
-        "language": st.fixed_dictionaries(
-            {"keep": st.lists(st.text(), min_size=1), "threshold": st.floats(0, 1)}
-        ),
+        "language": st.fixed_dictionaries({"keep": st.lists(st.text(), min_size=1), "threshold": st.floats(0, 1)}),
     },
 )
 

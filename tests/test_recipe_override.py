@@ -128,10 +128,7 @@ def test_faults_of_the_file_are_not_blamed_on_an_override(path: Path) -> None:
 
 def test_an_override_mends_the_file(path: Path) -> None:
     path.write_text(RECIPE.replace("30M", "lots"), encoding="utf-8")
-    assert (
-        recipe_file.load(path, overrides=["stages.adapt.token_budget=30M"]).stages[0].token_budget
-        == 30_000_000
-    )
+    assert recipe_file.load(path, overrides=["stages.adapt.token_budget=30M"]).stages[0].token_budget == 30_000_000
 
 
 def test_a_refused_override_leaves_no_half_made_section(path: Path) -> None:

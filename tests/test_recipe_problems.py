@@ -41,9 +41,7 @@ def lines_of(folder: Path, *changes: tuple[str, str]) -> list[str]:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RecipeError, match=r"x\.yaml:") as caught:
         recipe_file.load(path)
-    assert caught.value.hint == (
-        f"correct these, then run `mixer check {path}`; `mixer schema` describes every key"
-    )
+    assert caught.value.hint == (f"correct these, then run `mixer check {path}`; `mixer schema` describes every key")
     return str(caught.value).replace(f"{path}:", "").splitlines()
 
 
@@ -194,9 +192,7 @@ def test_a_bad_source_name_does_not_hide_what_is_wrong_inside(tmp_path: Path) ->
 
 
 def test_a_source_that_a_misspelt_name_means_is_not_called_unused(tmp_path: Path) -> None:
-    assert lines_of(tmp_path, ("qa: 4", "qaa: 4")) == [
-        "12: stages.0.mixture: unknown source 'qaa'; did you mean `qa`?"
-    ]
+    assert lines_of(tmp_path, ("qa: 4", "qaa: 4")) == ["12: stages.0.mixture: unknown source 'qaa'; did you mean `qa`?"]
 
 
 def test_a_misspelt_key_beside_a_bad_value_hides_nothing(tmp_path: Path) -> None:
@@ -220,9 +216,7 @@ def test_a_recipe_is_a_mapping(value: object) -> None:
     assert problem.text.endswith("expected a mapping with `name`, `sources`, `stages`")
 
 
-@pytest.mark.parametrize(
-    "value", [{}, {"stages": 5, "sources": []}, {"stages": [None, {"mixture": 5, "name": 5}]}]
-)
+@pytest.mark.parametrize("value", [{}, {"stages": 5, "sources": []}, {"stages": [None, {"mixture": 5, "name": 5}]}])
 def test_checks_across_sections_survive_any_shape(value: dict[str, object]) -> None:
     assert "missing key `name`" in [problem.text for problem in find(value)]
 

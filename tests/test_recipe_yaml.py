@@ -76,8 +76,7 @@ def test_an_anchor_gives_each_user_a_copy_of_its_own() -> None:
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n"
-    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 TOO_BIG = "over 5 MB or 40 levels once its aliases are expanded"
 
@@ -130,9 +129,7 @@ def test_all_problems_of_readable_yaml_are_told_at_once() -> None:
     assert [line for line, _ in told("a: 1\na: 2\nb: !!set {c}\n? [d]\n: e\n")] == [2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    "text", ["no", "1e9", "1:30", "2024-01-01", "0o17", "~", "", "=", "<<", "1_0", ".inf"]
-)
+@pytest.mark.parametrize("text", ["no", "1e9", "1:30", "2024-01-01", "0o17", "~", "", "=", "<<", "1_0", ".inf"])
 def test_text_that_some_reader_takes_for_something_else_is_dumped_in_quotes(text: str) -> None:
     assert dump([text]) == f"- '{text}'\n"
 

@@ -17,9 +17,14 @@ def test_a_result_appears_whole(tmp_path):
 def test_a_failure_leaves_the_old_result(tmp_path):
     with staged(tmp_path / "out") as scratch:
         (scratch / "a").write_text("old")
-    with pytest.raises(ZeroDivisionError), staged(tmp_path / "out") as scratch:
-        (scratch / "a").write_text("new")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with staged(tmp_path / "out") as scratch:
+            (scratch / "a").write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert (tmp_path / "out" / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -66,7 +71,11 @@ def test_a_step_runs_once_and_says_why_it_runs_again(tmp_path):
             if scratch is not None:
                 (scratch / "x").write_text(str(inputs))
                 runs.append(inputs)
-    assert said == ["make pack web: not done yet", "skip pack web: nothing changed", "redo pack web: n 1 -> 2"]
+    assert said == [
+        "make pack web: not done yet",
+        "skip pack web: nothing changed",
+        "redo pack web: n 1 -> 2",
+    ]
     assert runs == [{"n": 1}, {"n": 2}]
 
 

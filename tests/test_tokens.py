@@ -73,13 +73,13 @@ def test_decoding_gives_the_text_back(byte_folder, texts):
 
 @given(st.text("ab \n.", max_size=200), st.integers(1, 50))
 def test_pieces_join_to_the_text(text, limit):
-    assert "".join(_pieces(text, True, limit)) == text
+    assert "".join(_pieces(text, limit)) == text
 
 
 def test_a_long_text_tokenizes_in_pieces_as_it_does_whole(store):
     found = load(TokenizerSpec(path="smollm2"), store, store)
     text = "The cell's wall (see 3.2) is 0.1 mm thick;\n\n it  holds 20% water. " * 3000
-    pieces = _pieces(text, True, 5000)
+    pieces = _pieces(text, 5000)
     assert len(pieces) > 30
     in_pieces = np.concatenate([found.encode([piece])[0][:-1] for piece in pieces])
     assert np.array_equal(in_pieces, found.encode([text])[0][:-1])
@@ -89,5 +89,12 @@ def test_the_packaged_tokenizer_splits_digits_and_ends_documents_with_endoftext(
     found = load(TokenizerSpec(path="smollm2"), store, store)
     assert found.vocab_size == 49152
     assert found.backend.decode([found.eos], skip_special_tokens=False) == "<|endoftext|>"
-    assert found.backend.encode("in  1984", add_special_tokens=False).tokens == ["in", "ĠĠ", "1", "9", "8", "4"]
-    assert 17 == len(found.special)
+    assert found.backend.encode("in  1984", add_special_tokens=False).tokens == [
+        "in",
+        "ĠĠ",
+        "1",
+        "9",
+        "8",
+        "4",
+    ]
+    assert len(found.special) == 17
