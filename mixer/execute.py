@@ -51,7 +51,7 @@ def execute(pipeline: Sequence[Any], *, tasks: int, workers: int, logs: Path, la
         executor.run()
 
 
-class Step(PipelineStep):
+class Step(PipelineStep):  # type: ignore[misc]
     """A pipeline step of ours. Copied into a worker, it keeps datatrove's line-a-task console log quiet there."""
 
     type = "mixer"

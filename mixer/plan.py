@@ -48,7 +48,9 @@ def plan(recipe: Recipe, available: Mapping[str, int], *, estimated: Iterable[st
             `max_epochs`; every such problem at once, with the remedy computed.
     """
     used = dict.fromkeys(available, 0)
-    stages, problems, warnings = [], [], []
+    stages: list[StagePlan] = []
+    problems: list[str] = []
+    warnings: list[str] = []
     for index, stage in enumerate(recipe.stages):
         wanted = allocate(stage.mixture, sequences=stage.token_budget // recipe.sequence_length)
         where = f"stages.{index} ({stage.name})"

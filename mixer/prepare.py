@@ -112,7 +112,9 @@ def inputs_of(recipe: Recipe, source: AnySource, its_units: Sequence[Unit]) -> d
 
 
 def _clean(context: Context, listed: Mapping[str, Sequence[Unit]]) -> dict[str, list[Path]]:
-    recipe, targets, tasks = context.recipe, {}, []
+    recipe = context.recipe
+    targets: dict[str, list[Path]] = {}
+    tasks: list[clean.Task] = []
     for name, its_units in listed.items():
         source, rules = recipe.sources[name], rules_of(recipe, recipe.sources[name])
         filters = tuple(rules["filters"])

@@ -43,7 +43,8 @@ class TokenFiles:
     def read(self, document: int, start: int, length: int) -> np.ndarray:
         """Ids `start` to `start + length` of one document."""
         first = self._start[document] + start
-        return self._maps[self._unit[document]][first : first + length]
+        ids: np.ndarray = self._maps[self._unit[document]][first : first + length]
+        return ids
 
 
 def write(
@@ -226,4 +227,5 @@ class Sequences:
         if not 0 <= sequence < self._sequences:
             raise IndexError(sequence)
         shard = int(np.searchsorted(self._firsts, sequence, side="right")) - 1
-        return self._maps[shard][sequence - self._firsts[shard]]
+        ids: np.ndarray = self._maps[shard][sequence - self._firsts[shard]]
+        return ids

@@ -61,7 +61,8 @@ class Steps:
 
     def files(self, name: str) -> Mapping[str, tuple[int, str]]:
         """Name -> bytes and SHA-256 of the files that the step made."""
-        return self._record[name]["files"]
+        files: Mapping[str, tuple[int, str]] = self._record[name]["files"]
+        return files
 
     def timings(self) -> dict[str, float]:
         """Seconds that each step took when it last ran."""

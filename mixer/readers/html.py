@@ -8,86 +8,25 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from mixer.readers import jsonl
-from mixer.readers.rows import Part, declared
+from mixer.readers.rows import Part, declared, printable
 from mixer.readers.streams import DAMAGE, MAX_ROW_BYTES, DamagedError, damaged, too_long, unwrapped
 from mixer.recipe import HtmlSource
 from mixer.types import Failure, Page, Skipped
 
 _WRAPPERS = {".gz", ".zst", ".tgz", ".tzst"}
-_NOT_PAGES = set(
-    [
-        ".7z",
-        ".aac",
-        ".atom",
-        ".avi",
-        ".bin",
-        ".bmp",
-        ".bz2",
-        ".css",
-        ".csv",
-        ".doc",
-        ".docx",
-        ".eot",
-        ".epub",
-        ".exe",
-        ".flac",
-        ".gif",
-        ".ico",
-        ".jar",
-        ".jpeg",
-        ".jpg",
-        ".js",
-        ".json",
-        ".jsonl",
-        ".less",
-        ".log",
-        ".m4a",
-        ".map",
-        ".md",
-        ".mjs",
-        ".mkv",
-        ".mov",
-        ".mp3",
-        ".mp4",
-        ".ogg",
-        ".otf",
-        ".parquet",
-        ".pdf",
-        ".png",
-        ".ppt",
-        ".pptx",
-        ".ps",
-        ".rar",
-        ".rss",
-        ".rst",
-        ".scss",
-        ".sqlite",
-        ".svg",
-        ".tar",
-        ".tif",
-        ".tiff",
-        ".toml",
-        ".ts",
-        ".tsv",
-        ".ttf",
-        ".txt",
-        ".wasm",
-        ".wav",
-        ".webm",
-        ".webp",
-        ".woff",
-        ".woff2",
-        ".xls",
-        ".xlsx",
-        ".xz",
-        ".yaml",
-        ".yml",
-        ".zip",
-    ]
+_NOT_A_PAGE = re.compile(
+    r"\.(7z|aac|atom|avi|avif|bin|bmp|bz2|css|csv|docx?|eot|epub|exe|flac|gif|ico|jar|jpe?g|m?js|json|jsonl|less|log|m4a"
+    r"|map|md|mkv|mov|mp[34]|og[gv]|otf|parquet|pdf|png|pptx?|ps|rar|rss|rst|scss|sqlite|svg|tar|tiff?|toml|ts|tsv|ttf"
+    r"|txt|wasm|wav|web[mp]|woff2?|xlsx?|xz|ya?ml|zip)"
 )
-_EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, *tarfile.PAX_HEADERS)  # type: ignore[attr-defined]
+_EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _MAX_HEADER = 2**15
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def layout(name: str) -> str:
@@ -136,7 +75,7 @@ def _member(
 ) -> Page | Failure | Skipped:
     path = PurePosixPath(member.name.lower())
     suffix = PurePosixPath(path.stem).suffix if path.suffix in _WRAPPERS else path.suffix
-    if suffix in _NOT_PAGES:
+    if _NOT_A_PAGE.fullmatch(suffix):
         return Skipped(name, f"not html: {suffix}")
     if member.size > MAX_ROW_BYTES:
         return too_long(name)
@@ -168,7 +107,7 @@ def _files(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if member is None:
             return
         # Otherwise every header read so far would stay in memory.
-        archive.members = []
+        archive.members = []  # type: ignore[attr-defined]
         if member.isreg():
             yield member
 
@@ -196,7 +135,7 @@ class _Strict(tarfile.TarInfo):
             raise DamagedError(f"bad tar header: {error}") from error
 
     def _proc_member(self, archive: Any) -> Any:
-        if self.type not in tarfile.REGULAR_TYPES and self.size > _MAX_HEADER and self.type in _EXTENDED:
+        if self.type in _EXTENDED and self.size > _MAX_HEADER:
             raise DamagedError(f"bad tar header: {self.size} bytes long")
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise DamagedError("sparse member")
@@ -210,5 +149,5 @@ class _Strict(tarfile.TarInfo):
 
 def _neutral(name: str) -> str:
     """A member's name as an id: no way up, no control characters."""
-    parts = [part for part in _UNPRINTABLE.sub("_", name).split("/") if part not in ("", ".")]
+    parts = [part for part in printable(name).split("/") if part not in ("", ".")]
     return "/".join("_" if part == ".." else part for part in parts) or "_"

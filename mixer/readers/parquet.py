@@ -18,7 +18,8 @@ BLOCK = 256
 def blocks(path: str) -> int:
     """How many blocks of rows the file has; one where it cannot be read."""
     try:
-        return max(1, -(-pq.read_metadata(path).num_rows // BLOCK))
+        num_rows = int(pq.read_metadata(path).num_rows)
+        return max(1, -(-num_rows // BLOCK))
     except (pa.ArrowException, OSError):
         return 1
 
@@ -78,6 +79,6 @@ def _row(batch: Any, row: int, name: str, source: Tabular) -> Page | Failure:
         fields = {field: batch.column(field)[row].as_py() for field in batch.schema.names}
     except UnicodeDecodeError as error:
         return Failure(name, f"bad text: invalid utf-8 at byte {error.start}")
-    except (pa.ArrowException, ValueError, OverflowError) as error:
+    except (pa.ArrowException, ValueError, KeyError, OverflowError) as error:
         return Failure(name, f"bad value: {error}")
     return page(fields, name, source)

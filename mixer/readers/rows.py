@@ -1,5 +1,6 @@
 """What every kind of row shares: which rows are ours, and how the fields of one become a Page."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from mixer.types import Failure, Format, Page
 Tabular = HtmlSource | JsonlSource | ParquetSource | HubSource
 
 _MISSING = object()
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ def page(row: object, name: str, source: Tabular) -> Page | Failure:
         )
     except BadRowError as bad:
         return Failure(name, str(bad))
+
+
+def printable(name: str) -> str:
+    """The name without control characters, line separators and what UTF-8 cannot write."""
+    return _UNPRINTABLE.sub("_", name)
 
 
 def declared(source: Source) -> dict[str, str]:

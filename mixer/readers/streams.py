@@ -57,25 +57,27 @@ def _compression(start: bytes) -> str:
 
 def open_stream(path: str) -> io.BufferedReader:
     """The file's bytes, decompressed on the way."""
-    return unwrapped(Path(path).open("rb"))
+    return unwrapped(Path(path).open("rb", buffering=0))
 
 
-def unwrapped(file: IO[bytes]) -> io.BufferedReader:
+def unwrapped(file: io.RawIOBase | io.BytesIO) -> io.BufferedReader:
     """The bytes inside a gzip or zstd file of any number of members; other files pass through."""
-    peekable = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file, _BUFFER)  # type: ignore[type-var]
-    kind = _compression(peekable.peek(4)[:4])
+    plain = _buffered(file)
+    kind = _compression(plain.peek(4)[:4])
     if kind == "gzip":
-        return io.BufferedReader(_Gzip(fileobj=peekable), _BUFFER)  # type: ignore[type-var]
-    if kind == "zstd":
-        return io.BufferedReader(_Zstd(peekable), _BUFFER)
-    return peekable
+        return _buffered(_Gzip(fileobj=plain))
+    return _buffered(_Zstd(plain)) if kind == "zstd" else plain
+
+
+def _buffered(file: Any) -> io.BufferedReader:
+    return io.BufferedReader(file, _BUFFER)
 
 
 class _Gzip(gzip.GzipFile):
     """A gzip file that takes the file below with it when it is closed."""
 
     def close(self) -> None:
-        below = self.fileobj
+        below: Any = self.fileobj
         super().close()
         if below is not None:
             below.close()

@@ -19,6 +19,7 @@ from mixer.readers.streams import DAMAGE, MAX_ROW_BYTES, DamagedError, too_long,
 from mixer.recipe import WarcSource
 from mixer.types import Failure, Page, Skipped
 
+_GZIP = 16 + zlib.MAX_WBITS
 _HTML_TYPES = {"text/html", "application/xhtml+xml"}
 _NO_ROWS = WarcRecordType.warcinfo | WarcRecordType.request | WarcRecordType.metadata
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
@@ -38,9 +39,7 @@ class _Record:
     body: bytes
 
 
-def rows(
-    stream: io.BufferedReader, name: str, source: WarcSource, part: Part
-) -> Iterator[Page | Failure | Skipped]:
+def rows(stream: io.BufferedReader, name: str, source: WarcSource, part: Part) -> Iterator[Page | Failure | Skipped]:
     """A Page for each HTML response of ours, a Skipped for each other one; `name#record` counts every record."""
     is_arc = stream.peek(9)[:9] == b"filedesc:"
     for record in (_arc if is_arc else _warc)(stream, name, part):
@@ -117,7 +116,7 @@ def _warc_record(record: Any, name: str) -> _Record | Failure | Skipped:
 
 def _from_http(block: bytes, name: str, url: str | None) -> _Record | Failure:
     head, body = _split(block)
-    status_line, *fields = head.decode("latin-1").splitlines() or [""]
+    status_line, *fields = head.decode("latin-1").split("\n")
     status = re.match(r"HTTP/\S+\s+(\d{3})\b", status_line)
     if not status:
         return Failure(name, "bad http header: no status line")
@@ -157,22 +156,28 @@ def _decoded(record: _Record) -> bytes | None:
 def _inflated(body: bytes, encoding: str) -> bytes:
     if encoding in ("", "identity") or not body:
         return body
-    if encoding in ("gzip", "x-gzip", "zstd"):
-        return unwrapped(io.BytesIO(body)).read(MAX_ROW_BYTES + 1)
-    if encoding == "br":
-        return bytes(BrotliReader(io.BytesIO(body)).read(MAX_ROW_BYTES + 1))
+    if encoding in ("gzip", "x-gzip"):
+        # A body that the crawler cut off is a page up to there, as it is in a browser.
+        return zlib.decompressobj(_GZIP).decompress(body, MAX_ROW_BYTES + 1)
     if encoding == "deflate":
         # Half of the servers send raw deflate, half wrap it as zlib, as the standard says.
-        header = zlib.MAX_WBITS if body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0 else -zlib.MAX_WBITS
-        return zlib.decompressobj(header).decompress(body, MAX_ROW_BYTES + 1)
+        is_zlib = body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+        return zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS).decompress(body, MAX_ROW_BYTES + 1)
+    if encoding == "br":
+        return bytes(BrotliReader(io.BytesIO(body)).read(MAX_ROW_BYTES + 1))
+    if encoding == "zstd":
+        return unwrapped(io.BytesIO(body)).read(MAX_ROW_BYTES + 1)
     raise ValueError(encoding)
 
 
-def _arc(stream: io.BufferedReader, name: str, part: Part) -> Iterator[_Record | Failure]:
+def _arc(stream: io.BufferedReader, name: str, part: Part) -> Iterator[_Record | Failure | Skipped]:
     from warcio.archiveiterator import ArchiveIterator as ArcIterator
 
+    archive = ArcIterator(stream, no_record_parse=True)
+    # Otherwise warcio prints a warning of its own for each record that is followed by no empty line.
+    archive.INC_RECORD = ""
     row = -1
-    for number, record in enumerate(_guarded(ArcIterator(stream, no_record_parse=True))):
+    for number, record in enumerate(_guarded(archive)):
         if record.rec_type != "response":
             continue
         row += 1
@@ -180,11 +185,14 @@ def _arc(stream: io.BufferedReader, name: str, part: Part) -> Iterator[_Record |
             yield _arc_record(record, f"{name}#{number}")
 
 
-def _arc_record(record: Any, name: str) -> _Record | Failure:
+def _arc_record(record: Any, name: str) -> _Record | Failure | Skipped:
+    url = record.rec_headers.get_header("uri")
+    if not url.startswith(("http:", "https:")):
+        return Skipped(name, f"not html: {_plain(record.content_type)}")
     expected = record.length
     if expected > MAX_ROW_BYTES:
         return too_long(name)
     block = record.raw_stream.read(expected)
     if len(block) < expected:
         return Failure(name, f"cut record: {len(block)} of {expected} bytes")
-    return _from_http(block, name, record.rec_headers.get_header("uri"))
+    return _from_http(block, name, url)
