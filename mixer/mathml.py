@@ -15,6 +15,7 @@ _FORMULAS = ("{*}math", "m:math", "mml:math", "mjx-container", "script")
 _BOX_LEVELS = 4
 _MAX_DEPTH = 60
 _SPACED = set("=<>≤≥≠≈≡∼≅∝→⟶←↔⇒⇔⇌∈∉⊂⊆∪∩∧∨+−±×·÷*-")  # noqa: RUF001
+_SIGN = re.compile(r"(?<![^({\[,])\s?([\u2212+-]) ")
 _INVISIBLE = re.compile("[\u2061-\u2064\u200b]")
 _SPECIAL = re.compile(r"[#$%&_{}]")
 _ACCENTS = {
@@ -49,7 +50,7 @@ def formula(math: Any) -> str:
     source = _source(math)
     if source:
         return _delimited(source, is_block=is_block)
-    tex = " ".join(_tex(math, 0).split())
+    tex = _SIGN.sub(r"\1", " ".join(_tex(math, 0).split()))
     return _delimited(tex, is_block=is_block) if re.search(r"[\\^_]", tex) else tex
 
 
@@ -115,9 +116,8 @@ def _tex(node: Any, depth: int) -> str:
 def _token(node: Any, name: str) -> str:
     text = _INVISIBLE.sub("", " ".join("".join(node.itertext()).split()))
     text = _SPECIAL.sub(r"\\\g<0>", text)
-    if name == "mtext" or (name == "mi" and len(text) > 1):
-        return f" {text} "
-    return f" {text} " if text in _SPACED else text
+    is_word = name in ("mi", "mtext") and len(text) > 1 and text[0].isalpha()
+    return f" {text} " if is_word or text in _SPACED else text
 
 
 def _wrapped(node: Any, name: str, parts: Sequence[str]) -> str:

@@ -1,31 +1,20 @@
 """Token ids: the frame, control tokens in text, long texts, and the packaged tokenizer."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from mixer.errors import RecipeError
 from mixer.recipe import TokenizerSpec
 from mixer.tokens import _pieces, load
+from tests.toys import byte_tokenizer
 
 
 @pytest.fixture(scope="session")
 def byte_folder(tmp_path_factory):
-    """A tokenizer whose ids are bytes (0-255), then <bos> 256 and <eos> 257, as a folder."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken("<bos>", special=True), AddedToken("<eos>", special=True)])
-    folder = tmp_path_factory.mktemp("bytes")
-    backend.save(str(folder / "tokenizer.json"))
-    config = {"bos_token": {"content": "<bos>"}, "eos_token": "<eos>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return folder
+    """The byte tokenizer, as a folder."""
+    return byte_tokenizer(tmp_path_factory.mktemp("bytes"))
 
 
 def encoder(folder, **spec):
