@@ -97,7 +97,6 @@ def build(
 
     Example: mixer build recipes/quickstart.yaml --workers 2
     """
-    from curricula.order import order
     from mixer import tables
     from mixer.build import as_json
     from mixer.build import build as build_run
@@ -112,7 +111,7 @@ def build(
         run=target,
         store=_store(),
         workers=default_workers() if workers is None else check_workers(workers),
-        scheduler=order,
+        scheduler=_schedule,
         say=say,
     )
     if json_:
@@ -175,6 +174,12 @@ def _load(recipe: Path, overrides: list[str] | None) -> tuple[Any, Path]:
 
     path = resolve(recipe)
     return load(path, overrides=overrides or []), path
+
+
+def _schedule(*draws: Any, seed: int) -> Any:
+    from curricula.order import order
+
+    return order(*draws, seed=seed)
 
 
 def _run(run: Path | None, recipe: Any) -> Path:

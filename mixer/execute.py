@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 from rich.console import Console
@@ -43,6 +42,9 @@ def execute(pipeline: Sequence[Any], *, tasks: int, workers: int, logs: Path, la
     """
     if not tasks:
         return
+    # Slow to import, and a rerun that has nothing to clean never needs it.
+    from datatrove.executor import LocalPipelineExecutor
+
     executor = LocalPipelineExecutor(
         list(pipeline), tasks=tasks, workers=min(workers, tasks), logging_dir=str(logs), skip_completed=False
     )

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from lxml import etree, html
+from lxml import html
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
-from mixer import markup, mathml
+from mixer import markup, webpage
 from mixer.types import Page
 
 Engine = Literal["trafilatura", "resiliparse"]
@@ -34,35 +34,8 @@ _HEAD_BYTES = 4096
 _MULTIBYTE = {"gbk", "gb18030", "big5", "euc_jp", "euc-jp", "euc-kr", "iso-2022-jp", "shift_jis"}
 _WIDER = {"gbk": "gb18030", "shift_jis": "cp932", "euc-kr": "cp949", "big5": "big5hkscs"}
 """What browsers decode a name as, in Python's codecs."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _WHOLE_PAGE = re.compile(r"<(?:!doctype|html|head|body|frameset)[\s>]", re.IGNORECASE)
-_MEAN_DEPTH = 25
 _MANY_BYTES = 1_000_000
-_SIGNED = re.compile(r"[\u2212\u2013+-]?\d[\d.,]*")
-_BLOCKS = frozenset(
-    ["address", "article", "aside", "blockquote", "dd", "div", "dl", "dt", "fieldset", "figure", "footer", "form"]
-    + [
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hr",
-        "li",
-        "main",
-        "nav",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "table",
-        "ul",
-    ]
-)
-_SELF_LINKS = {"", "#", "¶", "§", "\uf0c1", "🔗"}
-_FORUM = '{"@type": "DiscussionForumPosting"}'
 
 
 class Rejected(Exception):
@@ -161,83 +134,17 @@ def _article_text(xml: str) -> str:
 
 def _page_text(text: str, engine: Engine, max_elements: int) -> str:
     is_whole = _WHOLE_PAGE.search(text) is not None
-    tree = _parsed(_CONTROL.sub("", text))
-    _check_shape(tree, max_elements)
-    _spell_out(tree)
     try:
+        tree = webpage.parsed(text, max_elements=max_elements)
+        webpage.spell_out(tree)
         if is_whole and engine == "trafilatura":
             return _trafilatura(tree, size=len(text))
         source = html.tostring(tree, encoding="unicode")
         return str(extract_plain_text(source, main_content=is_whole, alt_texts=False, comments=False))
+    except webpage.UnfitError as unfit:
+        raise Rejected(str(unfit)) from unfit
     except Exception as error:
         raise Rejected(f"extractor failed: {type(error).__name__}") from error
-
-
-def _parsed(text: str) -> Any:
-    options = {"remove_comments": True, "remove_pis": True, "huge_tree": False, "collect_ids": False}
-    parser = html.HTMLParser(encoding="utf-8", default_doctype=False, **options)
-    try:
-        tree = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
-    except (etree.LxmlError, ValueError) as error:
-        raise Rejected("no text found") from error
-    # The parser stops there without a word, and the rest of the page would be missing.
-    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
-        raise Rejected("too deeply nested")
-    return tree
-
-
-def _check_shape(tree: Any, max_elements: int) -> None:
-    """Rejects a tree on which extraction takes more than some seconds: it visits each subtree of each element."""
-    level, depth, elements, visits = [tree], 0, 0, 0
-    while level:
-        depth += 1
-        elements += len(level)
-        visits += depth * len(level)
-        if elements > max_elements:
-            raise Rejected("too many elements")
-        level = [child for element in level for child in element]
-    if visits > _MEAN_DEPTH * max_elements:
-        raise Rejected("too deeply nested")
-
-
-def _spell_out(tree: Any) -> None:
-    """Puts into words, or into paragraphs, what extractors lose; and takes out what disturbs them."""
-    mathml.to_tex(tree)
-    for power in tree.iter("sup"):
-        if len(power) == 0 and _SIGNED.fullmatch(power.text or "") and _text_before(power)[-1:].isdigit():
-            power.text = f"^{power.text}"
-    for link in list(tree.iter("a")):
-        if len(link) == 0 and (link.text or "").strip() in _SELF_LINKS:
-            link.tag, link.text = "span", None
-    for script in tree.iter("script"):
-        script.text = _FORUM if "DiscussionForumPosting" in (script.text or "") else None
-    for preloaded in tree.iterfind(".//div[@data-preloaded]"):
-        del preloaded.attrib["data-preloaded"]
-    _keep_captions(tree)
-    _keep_bare_text(tree)
-
-
-def _keep_captions(tree: Any) -> None:
-    """Figures become divisions and captions paragraphs: trafilatura drops both, with a text of their own or not."""
-    for caption in list(tree.iter("figcaption")):
-        words = " ".join(caption.text_content().split())
-        caption.clear(keep_tail=True)
-        caption.tag, caption.text = "p", words
-    for figure in list(tree.iter("figure")):
-        figure.attrib.clear()
-        figure.tag = "div"
-
-
-def _keep_bare_text(tree: Any) -> None:
-    """Divisions that hold text and no blocks become paragraphs: next to real ones, trafilatura drops their text."""
-    for division in list(tree.iter("div")):
-        if not any(child.tag in _BLOCKS for child in division) and division.text_content().strip():
-            division.tag = "p"
-
-
-def _text_before(element: Any) -> str:
-    previous = element.getprevious()
-    return (previous.tail if previous is not None else element.getparent().text) or ""
 
 
 def _trafilatura(tree: Any, *, size: int) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 _CODE = re.compile(r"[a-z]{2}([-_][A-Za-z]+)*")
 _SAMPLE_CHARS = 2000
+_MOST_WORDS = 300_000
+"""Words kept before the vocabulary is dropped, so that memory stays bounded; about 100 MB."""
 
 
 def is_code(value: str) -> bool:
@@ -38,8 +40,27 @@ def _detector() -> Any:
     return LangDetector(LangDetectConfig(max_input_length=_SAMPLE_CHARS))
 
 
-def word_tokenizer(code: str) -> str:
-    """The name under which datatrove knows this language's words; its white-space rule for an unknown one."""
-    from datatrove.utils.word_tokenizers import load_tokenizer_assignments
+@cache
+def word_tokenizer(code: str) -> Any:
+    """What datatrove's filters take as the language's words; its English rules for a language it does not know.
 
-    return code if code in load_tokenizer_assignments() else "en"
+    Where datatrove uses spaCy, the same tokens come at twice the speed: no sentence splitter runs, which no filter
+    asks for here, and the vocabulary is kept from one document to the next instead of being built anew for each.
+    """
+    from datatrove.utils.word_tokenizers import (
+        SpaCyTokenizer,
+        load_tokenizer_assignments,
+        load_word_tokenizer,
+        strip_strings,
+    )
+
+    class Words(SpaCyTokenizer):  # type: ignore[misc]
+        def word_tokenize(self, text: str) -> list[str]:
+            self.tokenizer.max_length = len(text) + 10
+            words = strip_strings([token.text for token in self.tokenizer.make_doc(text)])
+            if len(self.tokenizer.vocab) > _MOST_WORDS:
+                self._tokenizer = None
+            return words
+
+    known = load_word_tokenizer(code if code in load_tokenizer_assignments() else "en")
+    return Words(known.language) if type(known) is SpaCyTokenizer and known.language != "ja" else known

@@ -20,7 +20,7 @@ _FRONT_MATTER_END = re.compile(r"^(?:---|\.\.\.)[ \t]*$\n?", re.MULTILINE)
 _KEPT = re.compile(
     r"(``[^`\n]++``|`[^`\n]++`|\$\$[^$]++\$\$|\$(?=[^\s$])[^$\n]*+(?<!\s)\$(?!\d)|\\\((?:[^\\\n]|\\[^()\n])*+\\\))"
 )
-_LABEL = r"\[((?:[^\[\]\\]|\\.|\[(?:[^\[\]\\]|\\.)*+\])*+)\]"
+_LABEL = r"(?<!\\)\[((?:[^\[\]\\]|\\.|\[(?:[^\[\]\\]|\\.)*+\])*+)\]"
 _ADDRESS = r"(?:<[^<>\n]*+>|(?:[^\s()\\]|\\.|\((?:[^\s()\\]|\\.)*+\))*+)"
 _FILE = r"(?:<[^<>\n]*+>|(?:[^()\"\\\n]|\\.|\((?:[^\s()\\]|\\.)*+\))*+)"
 _TITLE = r"""(?:\s*+"((?:[^"\\]|\\.)*+)"|\s++'[^']*+')?\s*+\)"""
@@ -43,6 +43,9 @@ _BLOCK_TAG = re.compile(
     r"|section|select|solution|source|style|summary|svg|table|tbody|textarea|tfoot|tgroup|thead|title|tr|track|ul|video",
     re.IGNORECASE,
 )
+_ANY_TAG = re.compile(r"<[^<>]*+>")
+_MAX_FORMULA = 30_000
+"""Characters; the parser takes quadratic time for the attributes of one tag."""
 _POWER = re.compile(r"(?<=\d)<sup>(?=[\u2212\u2013+-]?\d)")
 _SKIPPED = {"table", "tex-math", "graphic", "inline-graphic", "table-wrap-foot", "supplementary-material", "ref-list"}
 _PARAGRAPHS = {
@@ -118,6 +121,8 @@ def _without(text: str, opening: str, closing: str, replace: Any) -> str:
 
 
 def _formula(source: str) -> str:
+    if len(source) > _MAX_FORMULA:
+        return " ".join(_ANY_TAG.sub(" ", source).split())
     try:
         return mathml.formula(html.fragment_fromstring(_ESCAPE.sub(r"\1", source)))
     except (etree.LxmlError, ValueError):

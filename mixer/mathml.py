@@ -50,7 +50,7 @@ def formula(math: Any) -> str:
     source = _source(math)
     if source:
         return _delimited(source, is_block=is_block)
-    tex = _SIGN.sub(r"\1", " ".join(_tex(math, 0).split()))
+    tex = _SIGN.sub(r"\1", " ".join(_tex(math, 0).split())) or " ".join((math.text or "").split())
     return _delimited(tex, is_block=is_block) if re.search(r"[\\^_]", tex) else tex
 
 

@@ -211,10 +211,10 @@ def _floor(value: float) -> float:
 
 
 def _short(tokens: int, *, up: bool = False) -> str:
-    """A token count as a recipe would write it, to four digits: `46.12M`; rounded down unless `up`."""
+    """A token count as a recipe would write it, to three decimals: `46.125M`; rounded down unless `up`."""
     for suffix, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):
-        if tokens >= 10 * size or (size == 10**3 and tokens >= size):
-            unit = size // 100
+        if tokens >= size:
+            unit = size // 1000
             whole = -(-tokens // unit) if up else tokens // unit
-            return f"{whole / 100:g}{suffix}"
+            return f"{whole / 1000:.10g}{suffix}"
     return str(tokens)
