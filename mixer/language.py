@@ -1,9 +1,12 @@
 """Which language a text is in, and how its words are told apart; offline."""
 
+import logging
 import re
 from functools import cache
 from typing import Any
 
+_SCRIPTS = {"zh": "zh_Hani"}
+"""datatrove 0.10.1 takes a bare `zh` for romanised Hakka and splits it at spaces, so a sentence would be one word."""
 _CODE = re.compile(r"[a-z]{2}([-_][A-Za-z]+)*")
 _SAMPLE_CHARS = 2000
 _MOST_WORDS = 300_000
@@ -62,5 +65,8 @@ def word_tokenizer(code: str) -> Any:
                 self._tokenizer = None
             return words
 
-    known = load_word_tokenizer(code if code in load_tokenizer_assignments() else "en")
+    # Loading the Chinese dictionary is announced on stderr, once a process.
+    logging.getLogger("jieba").setLevel(logging.WARNING)
+    name = _SCRIPTS.get(code, code)
+    known = load_word_tokenizer(name if name in load_tokenizer_assignments() else "en")
     return Words(known.language) if type(known) is SpaCyTokenizer and known.language != "ja" else known

@@ -173,7 +173,7 @@ def _parsed(xml: str) -> Any:
     try:
         root = etree.fromstring(xml.encode("utf-8", "replace"), parser)
     except etree.XMLSyntaxError as error:
-        raise BadMarkupError(" ".join(str(error).split())[:160]) from error
+        raise BadMarkupError(" ".join(str(error.msg).split())[:160]) from error
     for entity in list(root.iter(etree.Entity)):
         _spell_out(entity)
     return root

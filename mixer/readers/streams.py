@@ -91,6 +91,7 @@ class _Zstd(io.RawIOBase):
         self._frame: Any = None
         self._ahead = b""
         self._out = memoryview(b"")
+        self._given = 0
 
     def readable(self) -> bool:
         return True
@@ -106,7 +107,12 @@ class _Zstd(io.RawIOBase):
         count = min(len(buffer), len(self._out))
         buffer[:count] = self._out[:count]
         self._out = self._out[count:]
+        self._given += count
         return count
+
+    def tell(self) -> int:
+        # fastwarc asks, and panics without an answer.
+        return self._given
 
     def _fill(self) -> bool:
         chunk = self._ahead or self._file.read(_ZSTD_INPUT)

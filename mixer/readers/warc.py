@@ -76,7 +76,7 @@ def _url(url: str | None) -> str | None:
 
 def _warc(stream: io.BufferedReader, name: str, part: Part) -> Iterator[_Record | Failure | Skipped]:
     row = -1
-    for number, record in enumerate(_guarded(ArchiveIterator(stream, parse_http=False))):
+    for number, record in enumerate(_guarded(ArchiveIterator, stream, parse_http=False)):
         if record.record_type & _NO_ROWS:
             continue
         row += 1
@@ -94,7 +94,10 @@ def _guarded(records: Any) -> Iterator[Any]:
             return
         except DAMAGE:
             raise
-        except Exception as error:
+        except BaseException as error:
+            # A panic in Rust is no Exception, and must not end the worker.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise DamagedError(f"{type(error).__name__}: {error}") from error
         yield record
 
@@ -173,11 +176,8 @@ def _inflated(body: bytes, encoding: str) -> bytes:
 def _arc(stream: io.BufferedReader, name: str, part: Part) -> Iterator[_Record | Failure | Skipped]:
     from warcio.archiveiterator import ArchiveIterator as ArcIterator
 
-    archive = ArcIterator(stream, no_record_parse=True)
-    # Otherwise warcio prints a warning of its own for each record that is followed by no empty line.
-    archive.INC_RECORD = ""
     row = -1
-    for number, record in enumerate(_guarded(archive)):
+    for number, record in enumerate(_guarded(_Arc, stream, no_record_parse=True)):
         if record.rec_type != "response":
             continue
         row += 1
