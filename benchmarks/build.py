@@ -89,9 +89,10 @@ def ours(path: Path, run: Path, workers: int) -> float:
 
 def peak_gib(path: Path, run: Path) -> float:
     """Peak memory of a build in one process, in GiB."""
+    command = [*MIXER, str(path), "--run", str(run), "--workers", "1"]
     code = (
         "import resource, subprocess, sys\n"
-        f"subprocess.run({[*MIXER, str(path), '--run', str(run), '--workers', '1']!r}, check=True, capture_output=True)\n"
+        f"subprocess.run({command!r}, check=True, capture_output=True)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -26,7 +26,12 @@ def _section(name: str, section: dict[str, Any]) -> list[str]:
     if "properties" not in section:
         return []
     required = section.get("required", [])
-    lines = [f"## {name}\n", f"{section.get('description', '')}\n", "| key | is | default | meaning |", "|---|---|---|---|"]
+    lines = [
+        f"## {name}\n",
+        f"{section.get('description', '')}\n",
+        "| key | is | default | meaning |",
+        "|---|---|---|---|",
+    ]
     for key, spec in section["properties"].items():
         default = "required" if key in required else f"`{_plain(spec.get('default'))}`"
         meaning = spec.get("description", "").replace("\n", " ").replace("|", "\\|")

@@ -65,8 +65,11 @@ def word_tokenizer(code: str) -> Any:
                 self._tokenizer = None
             return words
 
-    # Loading the Chinese dictionary is announced on stderr, once a process.
-    logging.getLogger("jieba").setLevel(logging.WARNING)
+    if code == "zh":
+        import jieba
+
+        # It announces on stderr, in every process, that it loads its dictionary.
+        jieba.setLogLevel(logging.WARNING)
     name = _SCRIPTS.get(code, code)
     known = load_word_tokenizer(name if name in load_tokenizer_assignments() else "en")
     return Words(known.language) if type(known) is SpaCyTokenizer and known.language != "ja" else known

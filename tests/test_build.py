@@ -232,7 +232,9 @@ def test_killed_at_any_moment_and_built_again_gives_the_same_bytes(folder, seed)
     rng = random.Random(seed)
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     for _ in range(2):
-        process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
         time.sleep(rng.uniform(1.0, 9.0))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -112,7 +112,14 @@ def test_words_are_those_that_datatrove_finds(code):
 
 def test_chinese_words_are_words_and_not_sentences():
     # datatrove's own answer for a bare `zh` is to split at spaces.
-    assert language.word_tokenizer("zh").word_tokenize("水分子由两个氢原子组成。") == ["水分子", "由", "两个", "氢原子", "组成", "。"]
+    assert language.word_tokenizer("zh").word_tokenize("水分子由两个氢原子组成。") == [
+        "水分子",
+        "由",
+        "两个",
+        "氢原子",
+        "组成",
+        "。",
+    ]
 
 
 def test_the_vocabulary_does_not_grow_without_end(monkeypatch):

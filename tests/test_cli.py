@@ -131,7 +131,9 @@ def test_output_that_nobody_reads_to_its_end_is_no_error():
 def test_the_quickstart_builds(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    done = mixer("build", tmp_path / "recipes" / "quickstart.yaml", "--run", tmp_path / "run", "--workers", "1", "--json")
+    done = mixer(
+        "build", tmp_path / "recipes" / "quickstart.yaml", "--run", tmp_path / "run", "--workers", "1", "--json"
+    )
     assert done.exit_code == 0, done.stderr
     sources = json.loads(done.stdout)["sources"]
     assert {name: source["read"] for name, source in sources.items()} == {"science": 35, "general": 12}

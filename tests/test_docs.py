@@ -19,7 +19,9 @@ def test_generated_pages_are_fresh(name):
     assert (ROOT / "docs" / f"{name}.md").read_text("utf-8") == getattr(generate, name)(), "run python docs/generate.py"
 
 
-@pytest.mark.parametrize("path", [*ROOT.glob("recipes/*.yaml"), ROOT / "benchmarks" / "real.yaml"], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("recipes/*.yaml"), ROOT / "benchmarks" / "real.yaml"], ids=lambda p: p.stem
+)
 def test_shipped_recipes_load_and_open_with_their_command(path):
     assert load(path).name
     first = path.read_text("utf-8").splitlines()[0]

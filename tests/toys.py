@@ -7,7 +7,31 @@ from pathlib import Path
 import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-WORDS = "river sand water rock light heat cell leaf seed star dust orbit atom salt acid wave sound the of and with to that".split()
+WORDS = [
+    "river",
+    "sand",
+    "water",
+    "rock",
+    "light",
+    "heat",
+    "cell",
+    "leaf",
+    "seed",
+    "star",
+    "dust",
+    "orbit",
+    "atom",
+    "salt",
+    "acid",
+    "wave",
+    "sound",
+    "the",
+    "of",
+    "and",
+    "with",
+    "to",
+    "that",
+]
 
 
 def byte_tokenizer(folder: Path) -> Path:

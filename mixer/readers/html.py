@@ -102,6 +102,8 @@ def _files(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             member = archive.next()
         except DAMAGE:
             raise
+        except tarfile.TarError as error:
+            raise DamagedError(str(error)) from error
         except Exception as error:
             raise DamagedError(f"bad tar header: {error}") from error
         if member is None:
@@ -123,8 +125,8 @@ def _bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 class _Strict(tarfile.TarInfo):
     """A header that raises when it is damaged or built to hurt.
 
-    tarfile takes a bad header in mid-file for the end of the archive; a sparse map that is cut off makes it loop for
-    ever, and long extended headers cost it quadratic time.
+    tarfile takes a bad header, and a cut between members, for the end of the archive; a sparse map that is cut off
+    makes it loop for ever, and long extended headers cost it quadratic time.
     """
 
     @classmethod
@@ -133,6 +135,8 @@ class _Strict(tarfile.TarInfo):
             return super().fromtarfile(tarfile_)
         except (tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:  # type: ignore[attr-defined]
             raise DamagedError(f"bad tar header: {error}") from error
+        except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
+            raise DamagedError("cut tar: no end mark") from error
 
     def _proc_member(self, archive: Any) -> Any:
         if self.type in _EXTENDED and self.size > _MAX_HEADER:

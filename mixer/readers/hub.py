@@ -11,6 +11,7 @@ from mixer.readers.streams import damaged
 from mixer.recipe import HubSource
 from mixer.types import Failure, Page
 
+_NETWORK_LIBRARIES = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "huggingface_hub", "requests", "urllib3"}
 _OFFLINE = "connect this machine to the hub, or download the data set and give its folder as `path`"
 
 
@@ -34,16 +35,16 @@ def commit(where: str, source: HubSource) -> str:
         problem = f"{where}: not on the hub: got {named}, expected a data set we may read ({type(error).__name__})"
         hint = "look for a spelling mistake; a gated or private data set needs `hf auth login`"
         raise SourceError(problem, hint=hint) from error
-    except (OSError, ValueError, _http_error()) as error:
+    except Exception as error:
         problem = f"{where}: cannot reach the hub: got {_short(error)} for {named}, expected an answer"
         raise SourceError(problem, hint=_OFFLINE) from error
     return str(sha)
 
 
-def _http_error() -> type[Exception]:
-    import httpx
-
-    return httpx.HTTPError
+def _is_network(error: BaseException) -> bool:
+    """Whether the hub or the way to it failed, and not the data; its HTTP library changes between versions."""
+    home = type(error).__module__.partition(".")[0]
+    return isinstance(error, ConnectionError | TimeoutError) or home in _NETWORK_LIBRARIES
 
 
 def _short(error: BaseException) -> str:
@@ -68,10 +69,10 @@ def rows(place: str, name: str, source: HubSource, part: Part) -> Iterator[Page 
             row = next(stream)
         except StopIteration:
             return
-        except (ConnectionError, TimeoutError, _http_error()) as error:
-            problem = f"{name}: the hub went away at row {number}: got {_short(error)}, expected more rows"
-            raise SourceError(problem, hint=_OFFLINE) from error
         except Exception as error:
+            if _is_network(error):
+                problem = f"{name}: the hub went away at row {number}: got {_short(error)}, expected more rows"
+                raise SourceError(problem, hint=_OFFLINE) from error
             if part.stripe == 0:
                 yield damaged(name, error)
             return

@@ -7,12 +7,14 @@ here, with a cap on their size: the archive libraries inflate a hostile body who
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastwarc.stream_io import BrotliReader, ChunkedReader
 from fastwarc.warc import ArchiveIterator, WarcRecordType
+from warcio.archiveiterator import ArchiveIterator as ArcIterator
 
 from mixer.readers.rows import Part, declared
 from mixer.readers.streams import DAMAGE, MAX_ROW_BYTES, DamagedError, too_long, unwrapped
@@ -76,7 +78,7 @@ def _url(url: str | None) -> str | None:
 
 def _warc(stream: io.BufferedReader, name: str, part: Part) -> Iterator[_Record | Failure | Skipped]:
     row = -1
-    for number, record in enumerate(_guarded(ArchiveIterator, stream, parse_http=False)):
+    for number, record in enumerate(_records(partial(ArchiveIterator, stream, parse_http=False))):
         if record.record_type & _NO_ROWS:
             continue
         row += 1
@@ -84,22 +86,23 @@ def _warc(stream: io.BufferedReader, name: str, part: Part) -> Iterator[_Record 
             yield _warc_record(record, f"{name}#{number}")
 
 
-def _guarded(records: Any) -> Iterator[Any]:
-    """The records; whatever the parser raises means that the rest cannot be read."""
-    iterator = iter(records)
-    while True:
-        try:
-            record = next(iterator)
-        except StopIteration:
-            return
-        except DAMAGE:
-            raise
-        except BaseException as error:
-            # A panic in Rust is no Exception, and must not end the worker.
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            raise DamagedError(f"{type(error).__name__}: {error}") from error
+def _records(open_archive: Callable[[], Any]) -> Iterator[Any]:
+    iterator = iter(_safely(open_archive))
+    while (record := _safely(next, iterator, None)) is not None:
         yield record
+
+
+def _safely(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call returns; whatever it raises means that the rest of the archive cannot be read."""
+    try:
+        return call(*arguments)
+    except DAMAGE:
+        raise
+    except BaseException as error:
+        # A panic in Rust is no Exception, and must not end the worker.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
 
 
 def _warc_record(record: Any, name: str) -> _Record | Failure | Skipped:
@@ -108,7 +111,7 @@ def _warc_record(record: Any, name: str) -> _Record | Failure | Skipped:
     expected = record.content_length
     if expected > MAX_ROW_BYTES:
         return too_long(name)
-    block = record.reader.read(expected + 1)
+    block = _safely(record.reader.read, expected + 1)
     if len(block) < expected:
         return Failure(name, f"cut record: {len(block)} of {expected} bytes")
     url = record.headers.get("WARC-Target-URI")
@@ -174,15 +177,20 @@ def _inflated(body: bytes, encoding: str) -> bytes:
 
 
 def _arc(stream: io.BufferedReader, name: str, part: Part) -> Iterator[_Record | Failure | Skipped]:
-    from warcio.archiveiterator import ArchiveIterator as ArcIterator
-
     row = -1
-    for number, record in enumerate(_guarded(_Arc, stream, no_record_parse=True)):
+    for number, record in enumerate(_records(partial(_arc_archive, stream))):
         if record.rec_type != "response":
             continue
         row += 1
         if part.owns(row):
             yield _arc_record(record, f"{name}#{number}")
+
+
+def _arc_archive(stream: io.BufferedReader) -> Any:
+    archive = ArcIterator(stream, no_record_parse=True)
+    # Otherwise it prints a warning of its own for each record that is followed by no empty line.
+    archive.INC_RECORD = ""
+    return archive
 
 
 def _arc_record(record: Any, name: str) -> _Record | Failure | Skipped:
@@ -192,7 +200,7 @@ def _arc_record(record: Any, name: str) -> _Record | Failure | Skipped:
     expected = record.length
     if expected > MAX_ROW_BYTES:
         return too_long(name)
-    block = record.raw_stream.read(expected)
+    block = _safely(record.raw_stream.read, expected)
     if len(block) < expected:
         return Failure(name, f"cut record: {len(block)} of {expected} bytes")
     return _from_http(block, name, url)
