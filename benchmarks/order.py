@@ -60,9 +60,8 @@ def main() -> None:
     print(f"which source, {SEQUENCES:,} x {SOURCES}: ours {blend:.2f} s, megatron-core {theirs:.2f} s")
     print(f"ratio: {theirs / blend:.2f} (at least 1.0)")
     print(f"whole order, shuffled without repeats: {whole:.2f} s, {SEQUENCES / whole / 1e6:.1f}M sequences/s")
-    print(
-        f"peak memory: ours {max(o[2] for o in ours):.2f} GiB (under 2), megatron-core {max(p[2] for p in peer):.2f} GiB"
-    )
+    mine, other = max(o[2] for o in ours), max(p[2] for p in peer)
+    print(f"peak memory: ours {mine:.2f} GiB (under 2), megatron-core {other:.2f} GiB")
 
 
 if __name__ == "__main__":
