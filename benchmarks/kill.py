@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/kill.py [RECIPE] [KILLS] [CALM_RUN]
 
 Half of the kills hit the whole process group, half the main process alone, which leaves workers behind for a moment.
-A kill waits between half a second and a tenth of what the undisturbed build took, so that all its parts are hit.
+A kill waits at most a fifth of what the undisturbed build took, so that the kills spread over all its parts.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def main() -> None:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            time.sleep(rng.uniform(0.5, max(2.0, calm_s / 10)))
+            time.sleep(rng.uniform(0.5, max(10.0, calm_s / 5)))
             landed += process.poll() is None
             whole_group = number % 2 == 0
             os.killpg(process.pid, signal.SIGKILL) if whole_group else process.kill()

@@ -7,6 +7,7 @@ JSON inside a page is not read: trafilatura's search in it takes quadratic time.
 """
 
 import codecs
+import contextlib
 import logging
 import re
 from collections.abc import Iterator
@@ -31,9 +32,9 @@ _BOMS = {
 """UTF-32 before UTF-16, whose mark begins the same way."""
 _DECLARATION = re.compile(rb"(?:charset|encoding)\s*=\s*[\"']?([\w.:-]{2,40})", re.IGNORECASE)
 _HEAD_BYTES = 4096
-_MULTIBYTE = {"gbk", "gb18030", "big5", "euc_jp", "euc-jp", "euc-kr", "iso-2022-jp", "shift_jis"}
-_WIDER = {"gbk": "gb18030", "shift_jis": "cp932", "euc-kr": "cp949", "big5": "big5hkscs"}
+_WIDER = {"gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "euc-kr": "cp949", "big5": "big5hkscs"}
 """What browsers decode a name as, in Python's codecs."""
+_MULTIBYTE = {"gb18030", "cp932", "cp949", "big5hkscs", "euc_jp", "euc-jp", "iso2022_jp", "iso-2022-jp"}
 _WHOLE_PAGE = re.compile(r"<(?:!doctype|html|head|body|frameset)[\s>]", re.IGNORECASE)
 _MANY_BYTES = 1_000_000
 
@@ -55,26 +56,37 @@ def decode(content: bytes, charset: str | None) -> str:
     for mark, name in _BOMS.items():
         if content.startswith(mark):
             return content[len(mark) :].decode(name, "replace").replace("\0", "")
-    for encoding, errors in _candidates(content, charset):
+    for encoding in _candidates(content, charset):
         try:
-            return content.decode(encoding, errors).replace("\0", "")
+            return content.decode(encoding).replace("\0", "")
         except (UnicodeDecodeError, LookupError):
             continue
-    return content.decode("utf-8", "replace").replace("\0", "")
+    return _forced(content).replace("\0", "")
 
 
-def _candidates(content: bytes, charset: str | None) -> Iterator[tuple[str, str]]:
+def _candidates(content: bytes, charset: str | None) -> Iterator[str]:
     wide = _looks_utf16(content)
     if wide:
-        yield wide, "replace"
+        yield wide
     declaration = _DECLARATION.search(content[:_HEAD_BYTES])
-    declared = [_codec(charset or ""), _codec(declaration[1].decode("ascii", "replace") if declaration else "")]
-    named = [encoding for encoding in declared if encoding and not encoding.startswith("utf-16")]
-    if not any(encoding in _MULTIBYTE or encoding in _WIDER.values() for encoding in named):
-        yield "utf-8", "strict"
-    yield from ((encoding, "strict") for encoding in named)
-    yield "utf-8", "strict"
-    yield from ((encoding, "replace") for encoding in [_codec(detect_encoding(content) or ""), *named] if encoding)
+    declared = [charset or "", declaration[1].decode("ascii", "replace") if declaration else ""]
+    named = [encoding for encoding in map(_codec, declared) if encoding and not encoding.startswith("utf-16")]
+    if not _MULTIBYTE.intersection(named):
+        yield "utf-8"
+    yield from [*named, "utf-8"]
+
+
+def _forced(content: bytes) -> str:
+    """The text in bytes that are damaged, or whose encoding nobody states and detection must find."""
+    wide = _looks_utf16(content) or _codec(detect_encoding(content) or "")
+    if wide and wide != "utf-8":
+        with contextlib.suppress(LookupError):
+            return content.decode(wide, "replace")
+    text = content.decode("utf-8", "replace")
+    damaged = text.count("\ufffd")
+    # Detection takes a text with few accents for UTF-8.
+    is_latin = damaged > sum(not character.isascii() for character in text) - damaged
+    return content.decode("cp1252", "replace") if is_latin else text
 
 
 def _codec(name: str) -> str:

@@ -7,6 +7,7 @@ Every pattern below either stops at the next possible start of itself or is poss
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from html import unescape
 from typing import Any
 
@@ -49,7 +50,7 @@ _MAX_FORMULA = 30_000
 _POWER = re.compile(r"(?<=\d)<sup>(?=[\u2212\u2013+-]?\d)")
 _SKIPPED = {"table", "tex-math", "graphic", "inline-graphic", "table-wrap-foot", "supplementary-material", "ref-list"}
 _PARAGRAPHS = {
-    *("abstract", "body", "boxed-text", "caption", "def-item", "disp-formula", "disp-quote", "fig", "fn", "list"),
+    *("abstract", "body", "boxed-text", "def-item", "disp-formula", "disp-quote", "fig", "fn", "list"),
     *("list-item", "p", "sec", "statement", "table-wrap", "title", "verse-group", "verse-line"),
 }
 _ARTICLE_PARTS = (
@@ -148,11 +149,17 @@ def _caption(match: re.Match[str]) -> str:
 
 
 def _tag(match: re.Match[str]) -> str:
-    if _INLINE_TAG.fullmatch(match[1]):
+    replacement = _replacement(match[1])
+    return match[0] if replacement is None else replacement
+
+
+@lru_cache(maxsize=1024)
+def _replacement(tag: str) -> str | None:
+    if _INLINE_TAG.fullmatch(tag):
         return ""
-    if _CELL_TAG.fullmatch(match[1]):
+    if _CELL_TAG.fullmatch(tag):
         return " "
-    return "\n" if _BLOCK_TAG.fullmatch(match[1]) else match[0]
+    return "\n" if _BLOCK_TAG.fullmatch(tag) else None
 
 
 def article_text(xml: str) -> str:
@@ -196,7 +203,8 @@ def _paragraphs(part: Any) -> Iterator[str]:
             inside_skipped += 1 if is_start else -1
         if inside_skipped:
             continue
-        if name in _PARAGRAPHS and "".join(held).strip() not in ("", "-"):
+        breaks = name in _PARAGRAPHS and not (is_start and _begins_caption(element))
+        if breaks and "".join(held).strip() not in ("", "-"):
             yield " ".join("".join(held).split())
             held = [""]
         if is_start:
@@ -205,6 +213,12 @@ def _paragraphs(part: Any) -> Iterator[str]:
             held += filter(None, [" " if name in ("label", "title") else "", element.tail])
     if "".join(held).strip():
         yield " ".join("".join(held).split())
+
+
+def _begins_caption(element: Any) -> bool:
+    """Whether the element stands right after the label of a figure or table."""
+    parent = element.getparent()
+    return parent is not None and parent.tag.rpartition("}")[2] == "caption" and element.getprevious() is None
 
 
 def _lead(name: str, element: Any, before: str) -> str:

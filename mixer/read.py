@@ -23,9 +23,9 @@ from mixer.readers.streams import compression
 from mixer.recipe import AnySource, HtmlSource, HubSource, ParquetSource, TextSource
 from mixer.types import Unit
 
-STRIPE_BYTES = 32 * 2**20
+STRIPE_BYTES = 8 * 2**20
 """Plain bytes of a large file that one task is given."""
-GROUP_BYTES = 16 * 2**20
+GROUP_BYTES = 8 * 2**20
 GROUP_FILES = 512
 MAX_STRIPES = 64
 _COMPRESSION = 8
@@ -130,14 +130,20 @@ def _is_one_row(path: str, source: AnySource) -> bool:
 
 
 def _matches(name: str, source: AnySource, base: Path) -> list[tuple[str, str]]:
-    """Path and shown name of each file, by name; a file that several patterns match is read once."""
+    """Path and shown name of each file, by name; a file that several patterns match is read once.
+
+    The shown name leaves out leading `../`, unless two files would then look the same.
+    """
     patterns = (source.path,) if isinstance(source.path, str) else source.path
     found = {match for pattern in patterns for match in _glob(name, pattern, base)}
     ordered: dict[str, tuple[str, str]] = {}
     for match in sorted(found):
         path = base.absolute() / match
         ordered.setdefault(str(path.resolve()), (str(path), printable(match)))
-    return list(ordered.values())
+    short = [shown.removeprefix("../" * shown.count("../")) for _, shown in ordered.values()]
+    if len(set(short)) < len(short):
+        return list(ordered.values())
+    return [(path, shown) for (path, _), shown in zip(ordered.values(), short, strict=True)]
 
 
 def _glob(name: str, pattern: str, base: Path) -> list[str]:
