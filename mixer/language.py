@@ -60,7 +60,7 @@ def word_tokenizer(code: str) -> Any:
     class Words(SpaCyTokenizer):  # type: ignore[misc]
         def word_tokenize(self, text: str) -> list[str]:
             self.tokenizer.max_length = len(text) + 10
-            words = strip_strings([token.text for token in self.tokenizer.make_doc(text)])
+            words: list[str] = strip_strings([token.text for token in self.tokenizer.make_doc(text)])
             if len(self.tokenizer.vocab) > _MOST_WORDS:
                 self._tokenizer = None
             return words
