@@ -51,7 +51,8 @@ class Unit:
     Args:
         files: Absolute paths (or one hub shard name), read in this order.
         names: The same files as ids show them, relative to the recipe.
-        stripe: Rows with `row % stripes == stripe` belong to this unit.
+        stripe: Which part of the rows: those with `row % stripes == stripe`; of Parquet, blocks of 256 rows; of web
+            archives, responses and resources.
         stripes: Into how many units these files are split.
         digest: Content hash of the files.
     """

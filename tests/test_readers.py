@@ -45,8 +45,8 @@ def test_case_3_each_bad_row_is_a_failure_with_its_reason(tmp_path):
     assert [row.id for row in found] == [f"a.jsonl#{row}" for row in range(11)]
     assert isinstance(found[0], Page)
     assert isinstance(found[10], Page)
-    starts = ["bad json: ", "not an object: list", "missing field: text", "empty field: text", "empty field: text"]
-    starts += ["not a string: text is int", "bad json: ", "bad json: ", "missing field: text"]
+    starts = ["bad json: ", "not an object: list", "missing field: text", "empty text", "empty text"]
+    starts += ["not a string: text is int", "bad json: ", "bad json: ", "empty text"]
     assert [r[: len(s)] for r, s in zip(reasons(found), starts, strict=True)] == starts
 
 
@@ -244,7 +244,8 @@ def test_parquet_rows_become_pages_and_bad_ones_failures(tmp_path):
     pq.write_table(table, tmp_path / "a.parquet")
     found = everything(parquet(columns={"keep": ["n"]}), tmp_path)
     assert found[0] == Page("a.parquet#0", "a", "text", None, {"n": "1"})
-    assert reasons(found) == ["missing field: text", "empty field: text"]
+    assert reasons(found) == ["empty text", "empty text"]
+    assert all(isinstance(row, Skipped) for row in found[1:])
 
 
 def test_parquet_text_that_is_not_utf8_is_one_failure(tmp_path):
@@ -278,7 +279,7 @@ def test_a_local_folder_is_read_as_a_hub_data_set(tmp_path, monkeypatch):
     [unit] = units("s", source, tmp_path)
     found = list(read(unit, source))
     assert [row.id for row in found] == ["set#0", "set#1", "set#2"]
-    assert reasons(found) == ["empty field: text"]
+    assert reasons(found) == ["empty text"]
     (tmp_path / "set" / "train.jsonl").write_bytes(lines_of({"text": "b"}))
     assert units("s", source, tmp_path)[0].digest != unit.digest
 

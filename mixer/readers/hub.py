@@ -9,7 +9,7 @@ from mixer.errors import SourceError
 from mixer.readers.rows import Part, page
 from mixer.readers.streams import damaged
 from mixer.recipe import HubSource
-from mixer.types import Failure, Page
+from mixer.types import Failure, Page, Skipped
 
 _NETWORK_LIBRARIES = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "huggingface_hub", "requests", "urllib3"}
 _OFFLINE = "connect this machine to the hub, or download the data set and give its folder as `path`"
@@ -51,7 +51,7 @@ def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def rows(place: str, name: str, source: HubSource, part: Part) -> Iterator[Page | Failure]:
+def rows(place: str, name: str, source: HubSource, part: Part) -> Iterator[Page | Skipped | Failure]:
     """A Page or a Failure for each row of ours.
 
     Args:

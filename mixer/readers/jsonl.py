@@ -7,17 +7,17 @@ import orjson
 
 from mixer.readers.rows import Part, Tabular, page
 from mixer.readers.streams import lines, too_long
-from mixer.types import Failure, Page
+from mixer.types import Failure, Page, Skipped
 
 
-def rows(stream: io.BufferedReader, name: str, source: Tabular, part: Part) -> Iterator[Page | Failure]:
+def rows(stream: io.BufferedReader, name: str, source: Tabular, part: Part) -> Iterator[Page | Skipped | Failure]:
     """A Page or a Failure for each row of ours, `name#row` where no column holds the id."""
     for number, line in enumerate(lines(stream)):
         if part.owns(number):
             yield _row(line, f"{name}#{number}", source)
 
 
-def _row(line: bytes | None, name: str, source: Tabular) -> Page | Failure:
+def _row(line: bytes | None, name: str, source: Tabular) -> Page | Skipped | Failure:
     if line is None:
         return too_long(name)
     try:

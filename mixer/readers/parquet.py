@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from mixer.readers.rows import Part, Tabular, page
 from mixer.readers.streams import DamagedError, damaged
-from mixer.types import Failure, Page
+from mixer.types import Failure, Page, Skipped
 
 BLOCK = 256
 """Rows in a block; blocks, not single rows, are dealt out to the stripes."""
@@ -24,7 +24,7 @@ def blocks(path: str) -> int:
         return 1
 
 
-def rows(path: str, name: str, source: Tabular, part: Part) -> Iterator[Page | Failure]:
+def rows(path: str, name: str, source: Tabular, part: Part) -> Iterator[Page | Skipped | Failure]:
     """A Page or a Failure for each row of ours; a row group that is damaged is one Failure."""
     with Path(path).open("rb") as handle:
         file = _opened(handle)
@@ -59,7 +59,7 @@ def _touches(start: int, count: int, part: Part) -> bool:
 
 def _group(
     file: Any, group: int, start: int, columns: list[str], name: str, source: Tabular, part: Part
-) -> Iterator[Page | Failure]:
+) -> Iterator[Page | Skipped | Failure]:
     number = start
     try:
         for batch in file.iter_batches(BLOCK, row_groups=[group], columns=columns, use_threads=False):
@@ -74,7 +74,7 @@ def _group(
             yield damaged(f"{name}#group-{group}", error)
 
 
-def _row(batch: Any, row: int, name: str, source: Tabular) -> Page | Failure:
+def _row(batch: Any, row: int, name: str, source: Tabular) -> Page | Skipped | Failure:
     try:
         fields = {field: batch.column(field)[row].as_py() for field in batch.schema.names}
     except UnicodeDecodeError as error:

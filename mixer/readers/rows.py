@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from mixer.recipe import Columns, HtmlSource, HubSource, JsonlSource, ParquetSource, Source
-from mixer.types import Failure, Format, Page
+from mixer.types import Failure, Format, Page, Skipped
 
 Tabular = HtmlSource | JsonlSource | ParquetSource | HubSource
 
@@ -32,16 +32,19 @@ class BadRowError(Exception):
     """The row cannot become a Page; the text is the reason."""
 
 
-def page(row: object, name: str, source: Tabular) -> Page | Failure:
-    """The Page that a row holds, or the reason why it holds none."""
+def page(row: object, name: str, source: Tabular) -> Page | Skipped | Failure:
+    """The Page that a row holds; Skipped where its text is empty or null, Failure where the row is wrong."""
     columns = source.columns
     markup: Format = "html" if isinstance(source, HtmlSource) else source.format
     try:
         if not isinstance(row, Mapping):
             raise BadRowError(f"not an object: {type(row).__name__}")
+        content = _content(row, columns.text, markup)
+        if not content:
+            return Skipped(name, "empty text")
         return Page(
             id=name if columns.id is None else _id(row, columns.id),
-            content=_content(row, columns.text, markup),
+            content=content,
             format=markup,
             url=_string(_first(row, columns.url)),
             metadata=_metadata(row, columns, source),
@@ -78,10 +81,9 @@ def _id(row: Mapping[str, Any], column: str) -> str:
 
 
 def _content(row: Mapping[str, Any], columns: str | Sequence[str], markup: Format) -> str | bytes:
+    """The text fields, joined; empty where none of them holds anything."""
     names = (columns,) if isinstance(columns, str) else tuple(columns)
     pieces = [piece for name in names for piece in _pieces(row, name)]
-    if not pieces:
-        raise BadRowError(f"empty field: {', '.join(names)}")
     if markup == "html" and len(pieces) == 1:
         return pieces[0]
     texts = [_decoded(piece, names) for piece in pieces]
@@ -92,8 +94,10 @@ def _content(row: Mapping[str, Any], columns: str | Sequence[str], markup: Forma
 
 def _pieces(row: Mapping[str, Any], name: str) -> Iterator[str | bytes]:
     for value in find(row, name):
-        if value is _MISSING or value is None:
+        if value is _MISSING:
             raise BadRowError(f"missing field: {name}")
+        if value is None:
+            continue
         if not isinstance(value, str | bytes):
             raise BadRowError(f"not a string: {name} is {type(value).__name__}")
         if isinstance(value, str):
