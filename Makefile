@@ -9,14 +9,15 @@ help:
 
 setup: $(VENV)/.ready ## create .venv with everything installed (EXTRAS=gpu,demo,dev for a GPU)
 
+# The pins are those of the CPU set-up; a GPU build of vllm brings its own.
 # torch: from the machine's own wheel folder where pip is told of one, else from the torch index for EXTRAS.
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt overrides.txt
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	links="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)"; \
-	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; \
-	else case ",$(EXTRAS)," in *,gpu,*) export UV_TORCH_BACKEND=auto;; *) export UV_TORCH_BACKEND=cpu;; esac; fi; \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --override overrides.txt -e '.[$(EXTRAS)]'
+	links="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)"; pins="--constraint constraints.txt"; \
+	case ",$(EXTRAS)," in *,gpu,*) backend=auto; pins="";; *) backend=cpu;; esac; \
+	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; else export UV_TORCH_BACKEND=$$backend; fi; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $$pins --override overrides.txt -e '.[$(EXTRAS)]'
 	touch $@
 
 quickstart: setup ## build recipes/quickstart.yaml from the sample pages
@@ -31,4 +32,5 @@ check: setup ## ruff and mypy
 	$(BIN)/mypy
 
 bench: setup ## the benchmarks, a ratio against a named peer each
-	$(BIN)/python benchmarks/run.py
+	for name in tokens build; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/kill.py quickstart

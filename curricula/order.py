@@ -23,6 +23,8 @@ _NEVER = 2**62
 _PIECE = 1 << 20
 _ROUNDS = 6
 _INDEX_BITS = 12
+_LEAST_BITS = 10
+"""Halves of fewer than five bits are too small to mix; a small source walks a larger range instead."""
 
 
 def prefix_bound(sources: int) -> float:
@@ -54,7 +56,7 @@ def order(draws: Sequence[Draw], *, seed: int) -> Iterator[np.ndarray]:
         raise ValueError("each source that is drawn from needs between 1 and 2**31 - 1 sequences")
     keys = np.array([seed_of(seed, "order", draw.name) for draw in draws], np.uint64)
     sizes = np.array([max(1, draw.available) for draw in draws], np.int64)
-    bits = np.array([max(2, (size - 1).bit_length()) for size in sizes.tolist()], np.uint64)
+    bits = np.array([max(_LEAST_BITS, (size - 1).bit_length()) for size in sizes.tolist()], np.uint64)
     cursors = np.array([draw.start for draw in draws], np.int64)
     for sources in interleave([draw.count for draw in draws]):
         piece = np.empty((len(sources), 2), np.int32)
@@ -64,6 +66,8 @@ def order(draws: Sequence[Draw], *, seed: int) -> Iterator[np.ndarray]:
 
 def interleave(counts: Sequence[int]) -> Iterator[np.ndarray]:
     """Yield source indices (int16) in pieces, `counts[i]` of source i in all, every prefix within `prefix_bound`."""
+    if len(counts) >= 1 << _INDEX_BITS:
+        raise ValueError(f"at most {(1 << _INDEX_BITS) - 1} sources can be interleaved")
     total = sum(counts)
     jobs = _first_jobs(counts, total)
     for first in range(0, total, _PIECE):

@@ -3,7 +3,6 @@
 Pack, then mix: shards belong to one source and know nothing of weights, so another mixture re-uses them as they are.
 """
 
-import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,16 +21,22 @@ from mixer.plan import plan
 from mixer.prepare import Context, Prepared, prepare
 from mixer.recipe import Recipe
 from mixer.recipe_file import dump
-from mixer.run import digest, locked, sweep, write_json, write_text
+from mixer.run import digest, keep_only, link, locked, sweep, write_json, write_text
 from mixer.shard import TokenFiles
 from mixer.steps import Say, Steps
+from mixer.table import scan
 from mixer.tokens import Encoder, load
 from mixer.types import Draw, Plan
 
 Scheduler = Callable[..., Iterator[np.ndarray]]
 """`curricula.order.order`, handed in: this package imports none of the others."""
 
+ORDER_VERSION = 1
+"""Raise it when the scheduler would order the same plan otherwise."""
+
 _DECLARED_TOLERANCE = 0.05
+_KINDS = ("documents", "dropped", "shards")
+_SHARED_STEPS = {"clean", "dedup", "tokens", "corpus", "order"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +67,19 @@ def build(recipe: Recipe, *, base: Path, run: Path, store: Path, workers: int, s
         sweep(run)
         context = Context(recipe, base, run, store, workers, Steps(run, say), say)
         encoder = load(recipe.tokenizer, base, store)
-        write_text(run / "recipe.yaml", dump(recipe))
+        # Written last: a Run without a manifest is not finished, whatever else lies in it.
+        (run / "manifest.json").unlink(missing_ok=True)
         prepared = prepare(context, encoder)
         _publish(context, prepared)
         ledgers = {name: conserve(run, name, source.cleaned) for name, source in prepared.items()}
         packed = {name: _pack(context, name, source, encoder) for name, source in prepared.items()}
         _compare_declared(context, packed)
         planned = plan(recipe, {name: index["sequences"] for name, index in packed.items()})
-        write_json(run / "plan.json", as_json(planned))
         _order(context, planned, scheduler)
-        manifest = _manifest(context, ledgers, packed)
+        _remove_others(context)
+        write_text(run / "recipe.yaml", dump(recipe))
+        write_json(run / "plan.json", as_json(planned) | {"seed": recipe.seed})
+        manifest = _manifest(context, prepared, ledgers, packed)
         write_json(run / "manifest.json", manifest)
         return Built(planned, ledgers, manifest)
 
@@ -84,12 +92,12 @@ def _publish(context: Context, prepared: Mapping[str, Prepared]) -> None:
             with context.steps.folder(f"{kind} {name}", inputs, context.run / kind / name) as scratch:
                 if scratch is not None:
                     for number, folder in enumerate(source.documents):
-                        os.link(folder / f"{kind}.parquet", scratch / f"{number:05d}.parquet")
+                        link(folder / f"{kind}.parquet", scratch / f"{number:06d}.parquet")
         _unique_ids(context.run / "documents" / name, name)
 
 
 def _unique_ids(folder: Path, name: str) -> None:
-    ids = pl.scan_parquet(folder / "*.parquet").select("id")
+    ids = scan(folder).select("id")
     hashes = ids.select(pl.col("id").hash()).collect()["id"]
     if hashes.n_unique() == len(hashes):
         return
@@ -110,6 +118,7 @@ def _pack(context: Context, name: str, source: Prepared, encoder: Encoder) -> Ma
         "sequence_length": recipe.sequence_length,
         "packing": recipe.packing,
         "seed": recipe.seed,
+        "version": shard.VERSION,
     }
     with context.steps.folder(f"shards {name}", inputs, target) as scratch:
         if scratch is not None:
@@ -120,6 +129,7 @@ def _pack(context: Context, name: str, source: Prepared, encoder: Encoder) -> Ma
                 tokens,
                 order,
                 encoder,
+                source=name,
                 sequence_length=recipe.sequence_length,
                 packing=recipe.packing,
             )
@@ -132,7 +142,7 @@ def packing_order(folder: Path, *, seed: int, name: str) -> np.ndarray:
     keys = [
         xxhash.xxh3_64_intdigest(document.encode(), seed=salt)
         for table in sorted(folder.glob("*.parquet"))
-        for document in pl.read_parquet(table, columns=["id"])["id"]
+        for document in scan(table).select("id").collect()["id"]
     ]
     return np.argsort(np.array(keys, np.uint64), kind="stable")
 
@@ -174,14 +184,27 @@ def draws_of(planned: Plan) -> Iterator[tuple[str, Sequence[Draw]]]:
 def _order(context: Context, planned: Plan, scheduler: Scheduler) -> None:
     seed, numbers = context.recipe.seed, {name: i for i, name in enumerate(context.recipe.sources)}
     draws = dict(draws_of(planned))
-    inputs = {stage: [asdict(draw) for draw in its_draws] for stage, its_draws in draws.items()}
-    with context.steps.folder("order", {**inputs, "seed": seed}, context.run / "order") as scratch:
+    inputs = {
+        "stages": {stage: [asdict(draw) for draw in its_draws] for stage, its_draws in draws.items()},
+        "sources": list(numbers),
+        "seed": seed,
+        "version": ORDER_VERSION,
+    }
+    with context.steps.folder("order", inputs, context.run / "order") as scratch:
         if scratch is not None:
             for stage, its_draws in draws.items():
                 total = sum(draw.count for draw in its_draws)
                 sources = np.array([numbers[draw.name] for draw in its_draws], np.int32)
                 pieces = scheduler(its_draws, seed=seed)
                 write_order(scratch / f"{stage}.npy", pieces, sources, total)
+
+
+def _remove_others(context: Context) -> None:
+    """Take away what an earlier recipe left: the Run holds this recipe's sources and no others."""
+    names = set(context.recipe.sources)
+    for kind in _KINDS:
+        keep_only(context.run / kind, names)
+    context.steps.keep_only({f"{kind} {name}" for kind in ("clean", *_KINDS) for name in names} | _SHARED_STEPS)
 
 
 def write_order(path: Path, pieces: Iterator[np.ndarray], sources: np.ndarray, total: int) -> None:
@@ -194,14 +217,16 @@ def write_order(path: Path, pieces: Iterator[np.ndarray], sources: np.ndarray, t
             file.write(piece.astype("<i4", copy=False).data)
 
 
-_KINDS = ("documents", "dropped", "shards")
 _VERSIONS = ("datatrove", "trafilatura", "tokenizers", "polars", "pyarrow", "numpy")
 
 
 def _manifest(
-    context: Context, ledgers: Mapping[str, Ledger], packed: Mapping[str, Mapping[str, Any]]
+    context: Context,
+    prepared: Mapping[str, Prepared],
+    ledgers: Mapping[str, Ledger],
+    packed: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Counts, bytes, hashes, versions and timings; two Runs of equal input differ only in `timings`."""
+    """Fingerprints, counts, bytes, hashes, versions and timings; two Runs of equal input differ only in `timings`."""
     steps = [(f"{kind} {name}", f"{kind}/{name}") for name in packed for kind in _KINDS] + [("order", "order")]
     files = {
         f"{folder}/{file}": {"bytes": size, "sha256": sha256}
@@ -211,7 +236,10 @@ def _manifest(
     return {
         "recipe": digest(context.recipe.model_dump(mode="json")),
         "sources": {
-            name: ledgers[name].as_json() | {key: index[key] for key in _COUNTS} for name, index in packed.items()
+            name: ledgers[name].as_json()
+            | {key: index[key] for key in _COUNTS}
+            | {"fingerprint": digest(prepared[name].inputs)}
+            for name, index in packed.items()
         },
         "files": files,
         "versions": {"mixer": __version__, "python": platform.python_version()}
@@ -220,4 +248,4 @@ def _manifest(
     }
 
 
-_COUNTS = ("document_tokens", "sequences", "left_out_tokens", "padding_tokens")
+_COUNTS = ("tokenizer", "document_tokens", "sequences", "left_out_tokens", "padding_tokens")

@@ -190,7 +190,7 @@ def _identify(draft: Draft, clean: Clean) -> None:
     if not code or not language.is_code(code):
         code, probability = language.identify(draft.text)
     draft.metadata["language"] = code = language.short(code)
-    if rule and code not in rule.keep:
+    if rule and code not in map(language.short, rule.keep):
         draft.drop("language", f"not kept: {code}")
     elif rule and probability < rule.threshold:
         draft.drop("language", f"unsure: {code} at {probability:.2f}")

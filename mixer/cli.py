@@ -1,7 +1,9 @@
 """The `mixer` command: parse, call one function, print. stdout is the result, stderr everything else."""
 
+import errno
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +24,20 @@ class _Group(TyperGroup):
             hint = f"\n\nhint: {error.hint}" if error.hint else ""
             say(f"error: {error}{hint}")
             raise typer.Exit(2) from None
+        except OSError as error:
+            if error.errno not in _ENVIRONMENT:
+                raise
+            say(
+                f"error: {error.filename}: {error.strerror}\n\nhint: check the path, its permissions and the free space"
+            )
+            raise typer.Exit(2) from None
 
+
+_ENVIRONMENT = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
+}
+"""What the machine refuses, and the user can mend."""
 
 app = typer.Typer(
     cls=_Group,
@@ -59,7 +74,7 @@ def check(recipe: RecipeFile, set_: Set = None) -> None:
     """
     loaded, path = _load(recipe, set_)
     typer.echo(f"{path}: recipe `{loaded.name}` is sound: {len(loaded.sources)} sources, {len(loaded.stages)} stages")
-    say(f"next: mixer plan {recipe}")
+    say(f"next: mixer plan {recipe}{_spelled(None, set_)}")
 
 
 @app.command()
@@ -81,7 +96,7 @@ def plan(recipe: RecipeFile, run: RunFolder = None, set_: Set = None, json_: Jso
         return
     tables.show_plan(estimated.plan)
     tables.show_costs(estimated)
-    say(f"next: mixer build {recipe}")
+    say(f"next: mixer build {recipe}{_spelled(run, set_)}")
 
 
 @app.command()
@@ -122,8 +137,9 @@ def build(
     tables.show_ledgers(built.ledgers, built.manifest["sources"])
     tables.show_plan(built.plan)
     typer.echo(f"Run: {target}")
-    first = next(iter(loaded.stages[0].mixture))
-    say(f"next: change the mixture in seconds: mixer build {recipe} --set stages.0.mixture.{first}=1")
+    first, weight = next(iter(loaded.stages[0].mixture.items()))
+    again = f"mixer build {recipe}{_spelled(run, set_)} --set stages.0.mixture.{first}={weight + 1:g}"
+    say(f"next: change the mixture in seconds: {again}")
 
 
 @app.command()
@@ -180,6 +196,13 @@ def _schedule(*draws: Any, seed: int) -> Any:
     from curricula.order import order
 
     return order(*draws, seed=seed)
+
+
+def _spelled(run: Path | None, overrides: list[str] | None) -> str:
+    """The options that the next command needs to mean the same Run and recipe."""
+    words = [["--run", str(run)]] if run else []
+    words += [["--set", override] for override in overrides or []]
+    return "".join(f" {option} {shlex.quote(value)}" for option, value in words)
 
 
 def _run(run: Path | None, recipe: Any) -> Path:

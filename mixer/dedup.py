@@ -26,6 +26,8 @@ from mixer.recipe import Dedup, NearDedup
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 _MINHASH_SEED = 1
+VERSION = 1
+"""Raise it when the same signatures would give other removals."""
 _NEIGHBOURS = 4
 _NONE = np.empty(0, np.uint64)
 
@@ -129,7 +131,7 @@ def find(units: Sequence[Path], rules: Dedup) -> list[Removal]:
         units: Folders of cleaned units; positions count their documents in this order.
         rules: The recipe's.
     """
-    exact = np.concatenate([np.load(unit / "exact.npy", mmap_mode="r") for unit in units])
+    exact = np.concatenate([np.load(unit / "exact.npy") for unit in units])
     removed = find_exact(exact) if rules.exact else []
     if rules.near:
         gone = np.zeros(len(exact), bool)
@@ -148,22 +150,26 @@ def find_exact(hashes: np.ndarray) -> list[Removal]:
 
 
 def _find_near(units: Sequence[Path], gone: np.ndarray, rules: NearDedup) -> list[Removal]:
-    tables = [np.load(unit / "bands.npy", mmap_mode="r") for unit in units]
-    sizes = np.concatenate([table[:, 0] for table in tables]).astype(np.int64)
+    sizes = _column(units, 0).astype(np.int64)
     # Longer documents first: of two, the shorter one is asked whether the longer one holds it.
     by_size = np.lexsort((np.arange(len(sizes)), -sizes))
     rank = np.empty(len(sizes), np.int64)
     rank[by_size] = np.arange(len(sizes))
     pairs = np.empty((0, 2), np.int64)
     for band in range(1, rules.bands + 1):
-        column = np.concatenate([table[:, band] for table in tables])
+        column = _column(units, band)
         column[gone] = 0
         pairs = np.unique(np.concatenate([pairs, candidates(column, rank)]), axis=0)
     if not len(pairs):
         return []
-    with tempfile.TemporaryFile() as spill:
+    with tempfile.TemporaryFile(dir=units[0].parent) as spill:
         grams = _grams_of(units, np.unique(by_size[pairs]), rules.ngram, spill)
         return _verify(pairs, by_size, grams, rules.threshold)
+
+
+def _column(units: Sequence[Path], number: int) -> np.ndarray:
+    """One column of every unit's signatures; files are opened one at a time, however many units there are."""
+    return np.concatenate([np.load(unit / "bands.npy", mmap_mode="r")[:, number].copy() for unit in units])
 
 
 def candidates(column: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -239,10 +245,12 @@ def _verify(pairs: np.ndarray, by_size: np.ndarray, grams: _Grams, threshold: fl
 
 
 def _settle(removed: Sequence[Removal]) -> list[Removal]:
-    """Where an exact duplicate's witness was itself removed as a near one, the near witness takes its place."""
+    """An exact duplicate of a document that went as a near one is itself a near duplicate of that one's witness."""
     near = {removal.document: removal for removal in removed if removal.step == "near_dedup"}
     settled = [
-        Removal(r.document, near[r.witness].witness, r.step, near[r.witness].containment) if r.witness in near else r
+        Removal(r.document, near[r.witness].witness, "near_dedup", near[r.witness].containment)
+        if r.witness in near
+        else r
         for r in removed
     ]
     return sorted(settled, key=lambda removal: removal.document)

@@ -1,7 +1,8 @@
 """What a build would hold and cost, before anything is built: from an earlier build's counts, else from a sample.
 
 A sample reads a few whole units (slices of bounded size) of a source, cleans an even selection of their pages in
-this process and scales by bytes. It knows nothing of duplicates, so its numbers lean high; they are marked `~`.
+this process, and scales by characters within a unit and by the number of units. It knows nothing of duplicates, so
+its numbers lean high; they are marked `~`.
 """
 
 import time
@@ -11,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from mixer.clean import Draft, steps_of
+from mixer.errors import SourceError
 from mixer.plan import plan
-from mixer.prepare import inputs_of
+from mixer.prepare import corpus_of
 from mixer.read import read, units
-from mixer.recipe import AnySource, Recipe
-from mixer.shard import index_of
+from mixer.recipe import AnySource, HubSource, Recipe
+from mixer.run import read_json
 from mixer.steps import Say, Steps
 from mixer.tokens import Encoder, load
 from mixer.types import Page, Plan, Unit
 
 _UNITS = 3
 _PAGES = 24
+_HUB_ROWS = 256
 _BYTES_PER_TOKEN = 10
 """On disk, over the Run: text kept twice, ids twice, order; measured on `benchmarks/real.yaml`."""
 
@@ -67,6 +70,11 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
     """
     encoder = load(recipe.tokenizer, base, store)
     steps = Steps(run, say)
+    known = read_json(run / ".cache" / "fingerprints.json") or {}
+    listed = {
+        name: units(name, source, base, cache=known) for name, source in recipe.sources.items() if not source.declared
+    }
+    is_built = len(listed) == len(recipe.sources) and steps.recorded("corpus") == corpus_of(recipe, listed)
     sizes = {}
     for name, source in recipe.sources.items():
         if source.declared:
@@ -74,41 +82,36 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
             sizes[name] = Size(tokens, is_counted=False, disk_bytes=tokens * _BYTES_PER_TOKEN)
             say(f"{name}: {tokens:,} tokens, declared")
             continue
-        its_units = units(name, source, base)
-        counted = _counted(recipe, name, its_units, run, steps, encoder)
-        sizes[name] = counted or _sampled(recipe, source, its_units, encoder)
-        how = "counted" if counted else "from a sample"
-        say(f"{name}: {'' if counted else '~'}{sizes[name].tokens:,} tokens, {how}")
+        counted = _counted(recipe, run / "shards" / name, encoder) if is_built else None
+        sizes[name] = counted or _sampled(recipe, name, listed[name], encoder)
+        is_counted = sizes[name].is_counted
+        how = "counted" if is_counted else "from a sample"
+        say(f"{name}: {'' if is_counted else '~'}{sizes[name].tokens:,} tokens, {how}")
     available = {name: size.tokens // recipe.sequence_length for name, size in sizes.items()}
     guessed = [name for name, size in sizes.items() if not size.is_counted]
     return Estimate(plan(recipe, available, estimated=guessed), sizes)
 
 
-def _counted(
-    recipe: Recipe, name: str, its_units: Sequence[Unit], run: Path, steps: Steps, encoder: Encoder
-) -> Size | None:
-    """What an earlier build of the same input by the same rules counted; None when there is none."""
-    before = steps.recorded(f"shards {name}") or {}
-    now = inputs_of(recipe, recipe.sources[name], its_units) | {"tokenizer": encoder.digest}
-    if any(before.get(key) != value for key, value in now.items()):
+def _counted(recipe: Recipe, shards: Path, encoder: Encoder) -> Size | None:
+    """What the last build counted, by the same tokenizer; None when it did not get that far."""
+    index = read_json(shards / "index.json")
+    if index is None or index["tokenizer"] != encoder.digest:
         return None
-    index = index_of(run / "shards" / name)
     if (index["sequence_length"], index["packing"]) == (recipe.sequence_length, recipe.packing):
         return Size(index["sequences"] * recipe.sequence_length, is_counted=True)
-    is_exact = recipe.packing == "concat_and_chunk"
-    return Size(index["document_tokens"], is_counted=is_exact)
+    return Size(index["document_tokens"], is_counted=recipe.packing == "concat_and_chunk")
 
 
-def _sampled(recipe: Recipe, source: AnySource, its_units: Sequence[Unit], encoder: Encoder) -> Size:
+def _sampled(recipe: Recipe, name: str, its_units: Sequence[Unit], encoder: Encoder) -> Size:
+    source = recipe.sources[name]
     picked = [its_units[i] for i in sorted({k * (len(its_units) - 1) // (_UNITS - 1) for k in range(_UNITS)})]
     filters = tuple(recipe.clean.filters if source.filters is None else source.filters)
     clean = steps_of(recipe.clean, filters)
     began = time.monotonic()
-    seen = sampled = tokens = 0
+    seen, sampled, tokens = 0.0, 0, 0
     for unit in picked:
-        pages = [item for item in read(unit, source) if isinstance(item, Page)]
-        seen += sum(len(page.content) for page in pages)
-        chosen = pages[:: max(1, len(pages) // _PAGES)]
+        size, chosen = _choose(name, source, unit)
+        seen += size
         sampled += sum(len(page.content) for page in chosen)
         texts = [text for text in (_cleaned(page, clean) for page in chosen) if text]
         tokens += sum(map(len, encoder.encode(texts)))
@@ -116,6 +119,28 @@ def _sampled(recipe: Recipe, source: AnySource, its_units: Sequence[Unit], encod
     scale = seen / sampled * len(its_units) / len(picked) if sampled else 0.0
     total = round(tokens * scale)
     return Size(total, is_counted=False, seconds=seconds * scale, disk_bytes=total * _BYTES_PER_TOKEN)
+
+
+def _choose(name: str, source: AnySource, unit: Unit) -> tuple[float, list[Page]]:
+    """Size of a unit's content, and an even selection of its pages; holds no more than twice the selection."""
+    is_hub = isinstance(source, HubSource)
+    size, step, number = 0, 1, -1
+    chosen: list[Page] = []
+    for number, item in enumerate(read(unit, source, limit=_HUB_ROWS if is_hub else None)):
+        if isinstance(item, Page):
+            size += len(item.content)
+            if number % step == 0:
+                chosen.append(item)
+        if len(chosen) >= 2 * _PAGES:
+            chosen, step = chosen[::2], step * 2
+    if not is_hub or number + 1 < _HUB_ROWS:
+        return size, chosen
+    if source.max_documents is None:
+        raise SourceError(
+            f"sources.{name}: got a hub data set of unknown length, expected one that can be planned for",
+            hint="set `max_documents`, or state its size with `declared: {tokens: 60B}`",
+        )
+    return size * source.max_documents / _HUB_ROWS, chosen
 
 
 def _cleaned(page: Page, steps: Sequence[Any]) -> str:

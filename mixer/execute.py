@@ -1,6 +1,7 @@
 """Running a datatrove pipeline on an executor, with its own logging kept to files and progress shown to people."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -22,24 +23,34 @@ from rich.progress import (
 )
 
 from mixer.errors import SourceError
+from mixer.run import scratch_owners
 
 Watch = Callable[[], tuple[int, int]]
 """Returns (units done, documents seen so far)."""
 _POLL_S = 0.5
 _PLAIN_EVERY_S = 60.0
+_GRACE_S = 10.0
+_LOST = "got a worker that was killed from outside, expected it to finish"
+_LOST_HINT = "most likely memory ran out: use fewer --workers and run it again; what is done stays"
 
 
-def execute(pipeline: Sequence[Any], *, tasks: int, workers: int, logs: Path, label: str, watch: Watch) -> None:
+def execute(
+    pipeline: Sequence[Any], *, targets: Sequence[Path], workers: int, logs: Path, label: str, watch: Watch
+) -> None:
     """Run every task of a pipeline; returns when all are done.
 
     Args:
-        pipeline: datatrove steps; task r handles unit r.
-        tasks: How many units there are.
+        pipeline: datatrove steps; task r writes the folder `targets[r]`.
+        targets: Where the results go, a task each.
         workers: Processes; with 1 the tasks run in this one.
         logs: Folder for datatrove's own logs and statistics.
         label: What the progress bar says.
         watch: Asked twice a second how far the work is.
+
+    Raises:
+        SourceError: A worker was killed from outside.
     """
+    tasks = len(targets)
     if not tasks:
         return
     # Slow to import, and a rerun that has nothing to clean never needs it.
@@ -49,8 +60,14 @@ def execute(pipeline: Sequence[Any], *, tasks: int, workers: int, logs: Path, la
         list(pipeline), tasks=tasks, workers=min(workers, tasks), logging_dir=str(logs), skip_completed=False
     )
     logger.disable("datatrove")
-    with progress(label, tasks, watch):
-        executor.run()
+    lost = threading.Event()
+    with progress(label, tasks, watch), _guarded({target.parent for target in targets}, lost, label):
+        try:
+            executor.run()
+        except KeyboardInterrupt:
+            if not lost.is_set():
+                raise
+            raise SourceError(f"{label}: {_LOST}", hint=_LOST_HINT) from None
 
 
 class Step(PipelineStep):  # type: ignore[misc]
@@ -75,6 +92,44 @@ def progress(label: str, total: int, watch: Watch) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+@contextmanager
+def _guarded(folders: set[Path], lost: threading.Event, label: str) -> Iterator[None]:
+    """Interrupt the block when a worker that was writing into one of the folders is gone.
+
+    A process pool waits for ever for the task of a killed worker; what the worker leaves is its scratch folder. The
+    pool may even hang while it is taken down; then this process ends at once, which loses nothing, as results are whole.
+    """
+    stop = threading.Event()
+
+    def guard() -> None:
+        while not stop.wait(_POLL_S):
+            if any(not _is_alive(owner) for folder in folders for owner in scratch_owners(folder)):
+                lost.set()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                if not stop.wait(_GRACE_S):
+                    sys.stderr.write(f"error: {label}: {_LOST}\n\nhint: {_LOST_HINT}\n")
+                    sys.stderr.flush()
+                    os._exit(2)
+                return
+
+    thread = threading.Thread(target=guard, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this machine still runs; one that ended and was not waited for does not."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return Path("/proc").is_dir() is False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _bar(label: str, total: int, watch: Watch, stop: threading.Event) -> None:

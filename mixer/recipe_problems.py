@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mixer.recipe import Recipe, TokenizerSpec
+from mixer.recipe import PACKAGED, Recipe, TokenizerSpec
 from mixer.recipe_yaml import Problem, Spot, show
 
 _KEY = "[key]"
@@ -35,7 +35,10 @@ _EXPECTED = {
     "tuple_type": "a list",
     "value_error": "{error}",
 }
-_PATTERNS = {r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "up to 64 letters, digits, `_`, `.`, `-`, with no mark first"}
+_PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "up to 64 letters, digits, `_`, `.`, `-`, with no mark first",
+    r"^[a-z]{2,3}([-_][A-Za-z]+)*$": "a language code such as `en` or `zh-Hans`",
+}
 
 
 def find(value: Any) -> list[Problem]:
@@ -248,6 +251,9 @@ def _idle_tokens(tree: Mapping[str, Any]) -> Iterator[Problem]:
     tokenizer = tree.get("tokenizer")
     if not isinstance(tokenizer, dict):
         return
+    if tokenizer.get("path") == PACKAGED and tokenizer.get("revision") is not None:
+        told = f"has no effect on the packaged `{PACKAGED}`; remove it"
+        yield Problem(("tokenizer", "revision"), told, ("tokenizer", "revision", _KEY))
     for switch in ("bos", "eos"):
         key = f"{switch}_token"
         is_on = tokenizer.get(switch, TokenizerSpec.model_fields[switch].default)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import xxhash
 from mixer.errors import SourceError
 
 _SCRATCH = ".partial-"
+_TRASH = ".trash-"
 
 
 def digest(value: Any) -> str:
@@ -37,7 +38,7 @@ def sha256(path: Path) -> str:
 def staged(target: Path) -> Iterator[Path]:
     """A scratch folder that becomes `target` when the block ends well; an older `target` is replaced.
 
-    If another process finished the same content-addressed result first, that one stays and ours is dropped.
+    Two processes that finish the same content-addressed result leave one of the two, which are equal.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.parent / f"{_SCRATCH}{os.getpid()}-{target.name}"
@@ -104,8 +105,45 @@ def locked(run: Path) -> Iterator[None]:
 
 def sweep(run: Path) -> None:
     """Remove what a killed build left half-written."""
-    for path in [*run.glob(f"{_SCRATCH}*"), *run.glob(f"*/{_SCRATCH}*"), *run.glob(f".cache/*/{_SCRATCH}*")]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for pattern in (
+        f"{_SCRATCH}*",
+        f"*/{_SCRATCH}*",
+        f".cache/*/{_SCRATCH}*",
+        f"{_TRASH}*",
+        f"*/{_TRASH}*",
+        f".cache/*/{_TRASH}*",
+    ):
+        for path in run.glob(pattern):
+            _discard(path)
+
+
+def keep_only(folder: Path, names: Set[str]) -> None:
+    """Remove every entry of a folder that is not named."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in names:
+            _discard(path)
+
+
+def _discard(path: Path) -> None:
+    """Remove a file or folder at once: a worker that outlived its build may still be writing into it."""
+    trash = path.with_name(f"{_TRASH}{os.getpid()}-{path.name.removeprefix(_TRASH)}")
+    with contextlib.suppress(OSError):
+        path.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True) if trash.is_dir() else trash.unlink()
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name; a copy where the file system knows no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def scratch_owners(folder: Path) -> set[int]:
+    """Process ids that are writing results into a folder."""
+    names = [path.name.removeprefix(_SCRATCH).partition("-")[0] for path in folder.glob(f"{_SCRATCH}*")]
+    return {int(name) for name in names if name.isdigit()}
 
 
 def changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:

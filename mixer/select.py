@@ -1,13 +1,12 @@
 """The Documents of a unit: what cleaning kept, less what deduplication removed, which moves to `dropped`."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixer.run import staged
+from mixer.run import link, staged
 from mixer.table import DOCUMENTS, DROPPED
 
 
@@ -22,7 +21,7 @@ def select(cleaned: Path, target: Path, removed: Mapping[int, tuple[str, str]]) 
     with staged(target) as scratch:
         if not removed:
             for name in ("documents.parquet", "dropped.parquet"):
-                os.link(cleaned / name, scratch / name)
+                link(cleaned / name, scratch / name)
             return
         gone = pq.read_table(cleaned / "dropped.parquet")
         with (

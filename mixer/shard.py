@@ -7,6 +7,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ from mixer.run import read_json, sha256, write_json
 from mixer.tokens import Encoder
 from mixer.types import Shard
 
+VERSION = 1
+"""Raise it when the same documents would be packed otherwise."""
+
 _SHARD_TOKENS = 1 << 25
+_OPEN_FILES = 256
 
 
 class TokenFiles:
@@ -35,15 +40,13 @@ class TokenFiles:
         self.lengths = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
         self._unit = np.repeat(np.arange(len(lengths)), [len(part) for part in lengths])
         self._start = np.concatenate([np.cumsum(part) - part for part in lengths]) if lengths else self.lengths
-        self._maps = [
-            np.memmap(folder / "tokens.bin", dtype, "r") if part.sum() else np.empty(0, dtype)
-            for folder, part in zip(folders, lengths, strict=True)
-        ]
+        # Opened when needed and kept a while: a source may have more units than a process may open files.
+        self._open = lru_cache(_OPEN_FILES)(lambda unit: np.memmap(folders[unit] / "tokens.bin", dtype, "r"))
 
     def read(self, document: int, start: int, length: int) -> np.ndarray:
         """Ids `start` to `start + length` of one document."""
         first = self._start[document] + start
-        ids: np.ndarray = self._maps[self._unit[document]][first : first + length]
+        ids: np.ndarray = self._open(int(self._unit[document]))[first : first + length]
         return ids
 
 
@@ -53,6 +56,7 @@ def write(
     order: np.ndarray,
     encoder: Encoder,
     *,
+    source: str,
     sequence_length: int,
     packing: str,
 ) -> dict[str, Any]:
@@ -63,6 +67,7 @@ def write(
         tokens: The source's encoded documents.
         order: The documents in the order to pack them.
         encoder: Whose frame every shard is checked against.
+        source: Its name, for messages.
         sequence_length: Tokens a sequence.
         packing: `concat_and_chunk` or `best_fit`.
 
@@ -87,7 +92,7 @@ def write(
         name = f"{number:05d}"
         spans.write_parquet(folder / f"{name}.spans.parquet", compression="zstd", statistics=False)
         ids = _fill(spans, tokens, first, count * sequence_length, sequence_length, encoder)
-        _check(ids, spans, tokens.lengths, first, sequence_length, encoder, f"{folder.name}/{name}.bin")
+        _check(ids, spans, tokens.lengths, first, sequence_length, encoder, f"shards/{source}/{name}.bin")
         ids.tofile(folder / f"{name}.bin")
         shards.append(
             Shard(
@@ -204,7 +209,8 @@ class Sequences:
         ShardError: The folder holds no shards, or a file's size is not what its index says.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | str) -> None:
+        folder = Path(folder)
         index = index_of(folder)
         self.sequence_length: int = index["sequence_length"]
         self._dtype = np.dtype(index["dtype"])

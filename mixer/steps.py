@@ -1,7 +1,7 @@
 """What was done from what: the record that lets a rerun skip a step, or say why it redoes it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,11 @@ class Steps:
         files: Mapping[str, tuple[int, str]] = self._record[name]["files"]
         return files
 
+    def keep_only(self, names: Set[str]) -> None:
+        """Forget all other steps."""
+        self._record = {name: record for name, record in self._record.items() if name in names}
+        write_json(self._path, self._record)
+
     def timings(self) -> dict[str, float]:
         """Seconds that each step took when it last ran."""
-        return {name: record["seconds"] for name, record in sorted(self._record.items())}
+        return {name: record["seconds"] for name, record in sorted(self._record.items()) if record["seconds"]}

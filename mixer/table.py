@@ -4,6 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +27,12 @@ DROPPED = pa.schema(
 )
 _ROWS = 1000
 _BYTES = 16_000_000
+
+
+def scan(place: Path) -> pl.LazyFrame:
+    """A lazy frame over one Parquet file, or over a folder's in name order; a path is never taken for a pattern."""
+    files = sorted(place.glob("*.parquet")) if place.is_dir() else [place]
+    return pl.scan_parquet(files, glob=False)
 
 
 class TableWriter:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from mixer.errors import RecipeError
 from mixer.execute import Step
-from mixer.recipe import TokenizerSpec
+from mixer.recipe import PACKAGED, TokenizerSpec
 from mixer.run import staged
 
-PACKAGED = "smollm2"
+VERSION = 1
+"""Raise it when the same text would give other ids."""
+
 _PIECE_CHARS = 1_000_000
 _BATCH_CHARS = 4_000_000
 _BATCH_ROWS = 1000
@@ -39,9 +42,9 @@ class Encoder:
     Args:
         bos: Id put before each document, or None.
         eos: Id put after each document, or None.
-        special: All ids that text can never produce.
+        special: Ids that stand for no text; the unknown token is not one of them.
         vocab_size: One more than the largest id.
-        digest: Content hash of the tokenizer file and of the frame.
+        digest: Hash of the tokenizer file, the frame, and the library that encodes.
     """
 
     backend: Tokenizer
@@ -125,14 +128,18 @@ def load(spec: TokenizerSpec, base: Path, store: Path) -> Encoder:
     backend = Tokenizer.from_file(str(path))
     backend.no_truncation()
     backend.no_padding()
-    backend.encode_special_tokens = True
-    added = backend.get_added_tokens_decoder()
-    special = frozenset(i for i, token in added.items() if token.special)
     bos = _frame_id(backend, spec.bos_token or _token(config, "bos_token"), "bos") if spec.bos else None
     eos = _frame_id(backend, spec.eos_token or _token(config, "eos_token"), "eos") if spec.eos else None
-    digest = xxhash.xxh3_128_hexdigest(path.read_bytes() + json.dumps([bos, eos]).encode())
     frame = {i for i in (bos, eos) if i is not None}
-    return Encoder(backend, bos, eos, special | frame, backend.get_vocab_size(), digest)
+    # A frame token that its file does not mark as special could be written by a page.
+    backend.add_special_tokens([AddedToken(backend.id_to_token(i), special=True, normalized=False) for i in frame])
+    backend.encode_special_tokens = True
+    unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or "")
+    added = backend.get_added_tokens_decoder()
+    special = frozenset(i for i, token in added.items() if token.special and i != unknown) | frame
+    identity = json.dumps([bos, eos, VERSION, version("tokenizers")]).encode()
+    digest = xxhash.xxh3_128_hexdigest(path.read_bytes() + identity)
+    return Encoder(backend, bos, eos, special, max(backend.get_vocab().values()) + 1, digest)
 
 
 def _files(spec: TokenizerSpec, base: Path, store: Path) -> tuple[Path, dict[str, Any]]:

@@ -126,7 +126,7 @@ def test_another_mixture_keeps_every_shard_and_says_why_the_order_is_redone(fold
     before = hashes(folder / "run", "documents", "shards")
     stages = [{"name": "adapt", "token_budget": 9600, "mixture": {"web": 1, "books": 1, "pages": 1}}]
     _, said = run_build(folder, stages=stages)
-    assert [line for line in said if not line.startswith("skip")] == ["redo order: adapt changed, anneal changed"]
+    assert [line for line in said if not line.startswith("skip")] == ["redo order: stages changed"]
     assert hashes(folder / "run", "documents", "shards") == before
 
 
@@ -138,7 +138,7 @@ def test_another_sequence_length_packs_again_and_cleans_nothing(folder):
     assert redone[3].startswith("redo order")
 
 
-def test_a_new_file_is_cleaned_alone(folder):
+def test_a_new_file_redoes_its_own_unit_and_no_other_source(folder):
     run_build(folder)
     (folder / "pages" / "99.html").write_text((folder / "pages" / "1.html").read_text().replace("Page 1", "Page 99"))
     built, said = run_build(folder)
@@ -224,19 +224,106 @@ def test_the_manifest_holds_the_hash_of_every_file(folder):
     assert {name: entry["sha256"] for name, entry in built.manifest["files"].items()} == found
 
 
+def test_other_order_of_sources_is_another_order_file(folder):
+    # The file counts sources by their place in the recipe.
+    run_build(folder)
+    sources = yaml_sources(folder)
+    _, said = run_build(folder, sources=dict(reversed(sources.items())))
+    assert "redo order: sources changed" in said
+    plan = json.loads((folder / "run" / "plan.json").read_text())["stages"][0]
+    ordered = np.load(folder / "run" / "order" / "adapt.npy")
+    found = np.bincount(ordered[:, 0]).tolist()
+    assert found == [plan["sources"][name]["sequences"] for name in reversed(sources)]
+
+
+def test_a_stage_may_have_any_name(folder):
+    for weight in (1, 2):
+        stages = [{"name": "seed", "token_budget": 3200, "mixture": {"web": weight, "books": 1, "pages": 1}}]
+        built, _ = run_build(folder, stages=stages)
+        ordered = np.load(folder / "run" / "order" / "seed.npy")
+        assert (ordered[:, 0] == 0).sum() == built.plan.stages[0].sources["web"].sequences
+
+
+def test_a_build_that_fails_leaves_no_manifest(folder):
+    run_build(folder)
+    stages = [{"name": "s", "token_budget": "10M", "mixture": {"web": 1, "books": 1, "pages": 1}}]
+    with pytest.raises(PlanError):
+        run_build(folder, stages=stages)
+    assert not (folder / "run" / "manifest.json").exists()
+
+
+def test_a_source_that_left_the_recipe_leaves_the_run(folder):
+    run_build(folder)
+    sources = yaml_sources(folder)
+    del sources["pages"]
+    run_build(folder, sources=sources, stages=[{"name": "s", "token_budget": 3200, "mixture": {"web": 1, "books": 1}}])
+    for kind in ("documents", "dropped", "shards"):
+        assert sorted(path.name for path in (folder / "run" / kind).iterdir()) == ["books", "web"]
+
+
+def test_a_run_may_lie_under_any_name(folder):
+    built, _ = run_build(folder, "r[1]*?")
+    assert built.ledgers["web"].kept == 28
+
+
+def test_a_page_in_a_language_without_a_word_library_ends_no_build(folder):
+    with (folder / "web.jsonl").open("a") as file:
+        for text in ("ประเทศไทยเป็นประเทศที่ตั้งอยู่ในเอเชียตะวันออกเฉียงใต้", "日本語の文章です。", "한국어 문장입니다."):
+            file.write(json.dumps({"text": text}) + "\n")
+    sources = yaml_sources(folder)
+    del sources["web"]["language"]
+    built, _ = run_build(folder, sources=sources, clean={"filters": ["gopher_repetition", "gopher_quality"]})
+    assert built.ledgers["web"].read == 33
+
+
+def test_documents_that_do_not_add_up_fail_the_build(folder):
+    from mixer.ledger import conserve
+
+    run_build(folder)
+    run = folder / "run"
+    cleaned = [path for path in (run / ".cache" / "clean").iterdir() if path.is_dir()]
+    with pytest.raises(SourceError, match=r"source `web`: got 28 kept and 2 dropped, expected 44 in all"):
+        conserve(run, "web", cleaned)
+
+
+def test_a_worker_that_is_killed_ends_the_build_instead_of_hanging_it(tmp_path):
+    code = f"""
+import sys
+from pathlib import Path
+from mixer.errors import SourceError
+from tests.toys import KillItself
+if __name__ == "__main__":
+    targets = [Path({str(tmp_path)!r}, "out", name) for name in "01"]
+    try:
+        execute([KillItself(targets[0])], targets=targets, workers=2, logs=Path({str(tmp_path)!r}), label="toy", watch=lambda: (0, 0))
+    except SourceError as error:
+        sys.stderr.write(f"error: {{error}}")
+        sys.exit(2)
+"""
+    (tmp_path / "run.py").write_text(code)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "run.py"], env=env, capture_output=True, text=True, timeout=240, cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error: toy: got a worker that was killed from outside" in done.stderr
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_any_moment_and_built_again_gives_the_same_bytes(folder, seed):
     run_build(folder, "calm")
     path = toys.recipe(folder)
     command = [sys.executable, "-m", "mixer.cli", "build", str(path), "--run", str(folder / "hit"), "--workers", "2"]
-    rng = random.Random(seed)
+    rng, landed = random.Random(seed), 0
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     for _ in range(2):
         process = subprocess.Popen(
             command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(rng.uniform(1.0, 9.0))
+        time.sleep(rng.uniform(1.0, 7.0))
+        landed += process.poll() is None
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    assert landed
     subprocess.run(command, env=env, check=True, capture_output=True)
     assert hashes(folder / "hit") == hashes(folder / "calm")

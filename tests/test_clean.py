@@ -122,6 +122,11 @@ def test_chinese_words_are_words_and_not_sentences():
     ]
 
 
+def test_every_language_that_can_be_identified_has_words():
+    for code in ("th", "ja", "ko", "hi", "vi", "km", "my", "bo", "lo", "ur", "ar", "ru", "tr", "sw", "und", "xx"):
+        assert language.word_tokenizer(code).word_tokenize("one two three.") != []
+
+
 def test_the_vocabulary_does_not_grow_without_end(monkeypatch):
     monkeypatch.setattr(language, "_MOST_WORDS", 2000)
     words = language.word_tokenizer("en")

@@ -1,6 +1,7 @@
 """The `mixer` command: what goes to stdout, what to stderr, and how it ends."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,19 @@ def test_build_ends_with_the_plan_the_run_and_the_next_command(recipe):
     assert done.stderr.splitlines()[-1].startswith("next: ")
 
 
+def test_the_next_command_means_the_same_run_and_changes_something(recipe):
+    done = mixer("build", recipe, "--workers", "1", "--run", "my run", "--set", "seed=9")
+    assert done.stderr.splitlines()[-1].endswith(
+        f"mixer build {recipe} --run 'my run' --set seed=9 --set stages.0.mixture.web=6"
+    )
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_the_user(recipe):
+    done = mixer("build", recipe, "--run", "/proc/x")
+    assert done.exit_code == 2
+    assert "hint: check the path" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -135,6 +149,11 @@ def test_the_quickstart_builds(tmp_path, monkeypatch):
         "build", tmp_path / "recipes" / "quickstart.yaml", "--run", tmp_path / "run", "--workers", "1", "--json"
     )
     assert done.exit_code == 0, done.stderr
+    # What the README says about reading a Run is run here.
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)[1]
+    found: dict[str, object] = {}
+    exec(block.replace("runs/quickstart", str(tmp_path / "run")), found)
+    assert len(found["ids"]) == 512
     sources = json.loads(done.stdout)["sources"]
     assert {name: source["read"] for name, source in sources.items()} == {"science": 35, "general": 12}
     assert sources["science"]["dropped"]["near_dedup"] == 3

@@ -72,7 +72,7 @@ def test_texts_that_share_only_a_template_stay(tmp_path):
 def test_an_exact_duplicate_of_a_removed_document_names_a_document_that_stays(tmp_path):
     texts = [f"{RIVER} and then", f"{RIVER} and then it is stone", f"{RIVER} and then"]
     found = removals([unit(tmp_path / "a", texts)])
-    assert found == [(0, 1, "near_dedup"), (2, 1, "exact_dedup")]
+    assert found == [(0, 1, "near_dedup"), (2, 1, "near_dedup")]
 
 
 def test_switched_off_means_off(tmp_path):

@@ -88,6 +88,22 @@ def test_the_shuffle_is_no_visible_pattern():
     assert abs(np.corrcoef(drawn[1:], drawn[:-1])[0, 1]) < 4 / np.sqrt(10_000)
 
 
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+def test_small_sources_are_shuffled_evenly(size):
+    firsts = np.zeros(size)
+    seeds = 3000
+    for seed in range(seeds):
+        firsts[next(order([Draw("web", size, 0, 1)], seed=seed))[0, 1]] += 1
+    expected = seeds / size
+    # Each count is binomial; five standard deviations.
+    assert np.abs(firsts - expected).max() < 5 * np.sqrt(expected * (1 - 1 / size))
+
+
+def test_more_sources_than_an_index_can_name_are_refused():
+    with pytest.raises(ValueError, match="at most 4095 sources"):
+        list(interleave([1] * 5000))
+
+
 def test_adding_a_source_leaves_other_orders_unchanged():
     alone = whole(order([Draw("web", 40, 0, 30)], seed=1))[:, 1]
     together = whole(order([Draw("books", 9, 0, 9), Draw("web", 40, 0, 30)], seed=1))

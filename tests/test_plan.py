@@ -113,6 +113,13 @@ def test_redistribute_keeps_the_budget_and_says_so():
     assert planned.warnings == ("stages.0 (s): 2 of 10 sequences moved to other sources at max_epochs",)
 
 
+@pytest.mark.parametrize("policy", ["cap", "redistribute"])
+def test_a_source_that_earlier_stages_used_up_is_named_and_not_given_a_silent_zero(policy):
+    stages = {"a": (100, {"science": 1}), "b": (40, {"science": 1, "qa": 1})}
+    with pytest.raises(PlanError, match=r"stages.1 \(b\): source `science` is used up"):
+        plan(recipe(stages, on_shortfall=policy), {"science": 10, "qa": 10, "replay": 1})
+
+
 def test_redistribute_fails_when_all_sources_together_are_too_small():
     with pytest.raises(PlanError, match=r"asks for 10 sequences, all its sources together have 7 left"):
         plan(

@@ -33,7 +33,15 @@ def written(tmp_path, documents=DOCUMENTS, order=(2, 0, 3, 1), encoder=None, pac
     folder = tmp_path / "shards"
     folder.mkdir()
     tokens = token_files(tmp_path, documents)
-    index = write(folder, tokens, np.array(order), encoder or toy_encoder(), sequence_length=length, packing=packing)
+    index = write(
+        folder,
+        tokens,
+        np.array(order),
+        encoder or toy_encoder(),
+        source="toy",
+        sequence_length=length,
+        packing=packing,
+    )
     return folder, index
 
 

@@ -1,9 +1,12 @@
 """Token ids: the frame, control tokens in text, long texts, and the packaged tokenizer."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mixer.errors import RecipeError
 from mixer.recipe import TokenizerSpec
@@ -36,6 +39,27 @@ def test_case_3_a_page_cannot_write_a_control_token(byte_folder):
     ids = encoder(byte_folder).encode(["<eos>"])[0]
     assert (ids[:-1] < 256).all()
     assert len(ids) == len("<eos>") + 1
+
+
+def test_a_frame_token_that_its_file_does_not_protect_is_protected_here(tmp_path):
+    backend = Tokenizer.from_file(str(byte_tokenizer(tmp_path / "plain") / "tokenizer.json"))
+    content = json.loads(backend.to_str())
+    for token in content["added_tokens"]:
+        token["special"] = False
+    (tmp_path / "plain" / "tokenizer.json").write_text(json.dumps(content))
+    ids = encoder(tmp_path / "plain").encode(["a<eos>b"])[0]
+    assert (ids[:-1] < 256).all()
+
+
+def test_the_unknown_token_is_ordinary_text(tmp_path):
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "<eos>": 1, "a": 7}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens(["<unk>", "<eos>"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    found = encoder(tmp_path, eos_token="<eos>")
+    assert found.encode(["a b"])[0].tolist() == [7, 0, 1]
+    assert found.special == {1}
+    assert found.vocab_size == 8
 
 
 def test_ids_are_uint16_where_they_fit(byte_folder):

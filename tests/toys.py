@@ -1,11 +1,16 @@
 """Small real things to build from: a byte tokenizer, a few dozen documents, a recipe over them."""
 
 import json
+import os
 import random
+import signal
 from pathlib import Path
 
 import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from mixer.execute import Step
+from mixer.run import staged
 
 WORDS = [
     "river",
@@ -91,3 +96,16 @@ def recipe(folder: Path, **changes: object) -> Path:
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
+
+
+class KillItself(Step):
+    """Writes as a step of ours does, and is killed from outside while at it."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__()
+        self.target = target
+
+    def run(self, data=None, rank=0, world_size=1):
+        with staged(self.target.with_name(f"{rank}")):
+            if rank == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
