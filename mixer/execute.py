@@ -99,7 +99,7 @@ def _guarded(folders: set[Path], lost: threading.Event, label: str) -> Iterator[
     """Interrupt the block when a worker that was writing into one of the folders is gone.
 
     A process pool waits for ever for the task of a killed worker; what the worker leaves is its scratch folder. The
-    pool may even hang while it is taken down; then this process ends at once, which loses nothing, as results are whole.
+    pool may even hang while it is taken down; then this process ends at once, which loses nothing: results are whole.
     """
     stop = threading.Event()
 

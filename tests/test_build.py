@@ -291,6 +291,7 @@ def test_a_worker_that_is_killed_ends_the_build_instead_of_hanging_it(tmp_path):
 import sys
 from pathlib import Path
 from mixer.errors import SourceError
+from mixer.execute import execute
 from tests.toys import KillItself
 if __name__ == "__main__":
     targets = [Path({str(tmp_path)!r}, "out", name) for name in "01"]
