@@ -86,7 +86,7 @@ def test_the_cache_of_hashes_is_filled_used_and_never_stale(tmp_path):
     path.write_bytes(b"one")
     cache: dict[str, str] = {}
     [before] = units("s", jsonl(), tmp_path, cache=cache)
-    assert list(cache) == [f"{path}|3|{path.stat().st_mtime_ns}|{path.stat().st_ino}"]
+    assert list(cache) == [f"{path}|3|{path.stat().st_mtime_ns}|{path.stat().st_ctime_ns}|{path.stat().st_ino}"]
     cache[next(iter(cache))] = "remembered"
     assert units("s", jsonl(), tmp_path, cache=cache)[0].digest != before.digest
     path.write_bytes(b"other")

@@ -147,12 +147,13 @@ def test_every_raise_has_a_row_above(tmp_path: Path) -> None:
     assert written <= reached
 
 
+LANGUAGES = st.from_regex(r"[a-z]{2,3}([-_][A-Za-z]{1,4}){0,2}", fullmatch=True)
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,9}", fullmatch=True)
 COLUMNS = st.fixed_dictionaries(
     {}, optional={"text": st.text() | st.lists(st.text(), max_size=3), "id": st.none() | st.text()}
 )
 SHARED = {
-    "language": st.none() | st.text(),
+    "language": st.none() | LANGUAGES,
     "max_documents": st.integers(1, 10**18),
     "filters": st.none() | st.lists(st.sampled_from(["c4", "fineweb"]), max_size=2),
     "declared": st.fixed_dictionaries({"tokens": st.integers(1, 10**18)}),
@@ -169,7 +170,7 @@ CLEAN = st.fixed_dictionaries(
     optional={
         "pii": st.sampled_from(["keep", "mask"]),
         "dedup": st.fixed_dictionaries({"exact": st.booleans(), "near": st.none()}),
-        "language": st.fixed_dictionaries({"keep": st.lists(st.text(), min_size=1), "threshold": st.floats(0, 1)}),
+        "language": st.fixed_dictionaries({"keep": st.lists(LANGUAGES, min_size=1), "threshold": st.floats(0, 1)}),
     },
 )
 
