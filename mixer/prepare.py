@@ -7,7 +7,7 @@ rerun after a kill or a change redoes exactly the units whose input or rules are
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -243,10 +243,11 @@ def _encode(context: Context, documents: Sequence[Path], encoder: Encoder) -> di
     verb = f"make tokens: {len(tasks):,} of {len(targets):,} units" if tasks else "skip tokens: nothing changed"
     context.say(verb)
     began = time.monotonic()
-    threads = max(1, context.workers // max(1, min(context.workers, len(tasks))))
-    step = EncodeDocuments(tasks, context.recipe.tokenizer, (context.base, context.store), threads)
+    # One process: the tokenizer's own threads use the cores, and starting a pool would cost more than it saves.
+    alone = replace(context, workers=1)
+    step = EncodeDocuments(tasks, context.recipe.tokenizer, (context.base, context.store), context.workers)
     folders = [task.target for task in tasks]
-    _execute(context, [step], "tokens", folders, lambda: (sum(f.is_dir() for f in folders), 0))
+    _execute(alone, [step], "tokens", folders, lambda: (sum(f.is_dir() for f in folders), 0))
     if tasks:
         context.steps.note("tokens", {}, context.cache / "none", time.monotonic() - began)
     return targets
