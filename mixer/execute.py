@@ -81,11 +81,10 @@ class Step(PipelineStep):  # type: ignore[misc]
 
 
 @contextmanager
-def progress(label: str, total: int, watch: Watch) -> Iterator[None]:
-    """Show progress on stderr while the block runs: a bar on a terminal, else a line a minute."""
+def _alongside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run `work` in a thread of its own during the block, and tell it by the event when to end."""
     stop = threading.Event()
-    show = _bar if sys.stderr.isatty() else _lines
-    thread = threading.Thread(target=show, args=(label, total, watch, stop), daemon=True)
+    thread = threading.Thread(target=work, args=(stop,), daemon=True)
     thread.start()
     try:
         yield
@@ -95,15 +94,22 @@ def progress(label: str, total: int, watch: Watch) -> Iterator[None]:
 
 
 @contextmanager
+def progress(label: str, total: int, watch: Watch) -> Iterator[None]:
+    """Show progress on stderr while the block runs: a bar on a terminal, else a line a minute."""
+    show = _bar if sys.stderr.isatty() else _lines
+    with _alongside(lambda stop: show(label, total, watch, stop)):
+        yield
+
+
+@contextmanager
 def _guarded(folders: set[Path], lost: threading.Event, label: str) -> Iterator[None]:
     """Interrupt the block when a worker that was writing into one of the folders is gone.
 
     A process pool waits for ever for the task of a killed worker; what the worker leaves is its scratch folder. The
     pool may even hang while it is taken down; then this process ends at once, which loses nothing: results are whole.
     """
-    stop = threading.Event()
 
-    def guard() -> None:
+    def guard(stop: threading.Event) -> None:
         while not stop.wait(_POLL_S):
             if any(not _is_alive(owner) for folder in folders for owner in scratch_owners(folder)):
                 lost.set()
@@ -114,13 +120,8 @@ def _guarded(folders: set[Path], lost: threading.Event, label: str) -> Iterator[
                     os._exit(2)
                 return
 
-    thread = threading.Thread(target=guard, daemon=True)
-    thread.start()
-    try:
+    with _alongside(guard):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _is_alive(process: int) -> bool:
