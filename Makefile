@@ -2,6 +2,8 @@
 VENV   ?= .venv
 EXTRAS ?= cpu,demo,dev
 BIN    := $(VENV)/bin
+# Compiled modules are kept: without them each worker spends seconds on compiling its libraries.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup quickstart test check bench
 help:

@@ -126,6 +126,8 @@ def main() -> None:
     data = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data")
     pages = int(sys.argv[2]) if len(sys.argv) > 2 else 480
     workers = len(os.sched_getaffinity(0))
+    # Both sides start from compiled modules, as on a machine that has run them before.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         megabytes = sample(data, folder, pages)

@@ -2,6 +2,9 @@
 
 import logging
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -49,7 +52,8 @@ def word_tokenizer(code: str) -> Any:
     or whose own library is not installed.
 
     Where datatrove uses spaCy, the same tokens come at twice the speed: no sentence splitter runs, which no filter
-    asks for here, and the vocabulary is kept from one document to the next instead of being built anew for each.
+    asks for here, the vocabulary is kept from one document to the next instead of being built anew for each, and so
+    are the words of the last text, which each filter asks for again.
     """
     from datatrove.utils.word_tokenizers import (
         SpaCyTokenizer,
@@ -59,12 +63,15 @@ def word_tokenizer(code: str) -> Any:
     )
 
     class Words(SpaCyTokenizer):  # type: ignore[misc]
+        last: tuple[str, list[str]] = ("", [])
+
         def word_tokenize(self, text: str) -> list[str]:
-            self.tokenizer.max_length = len(text) + 10
-            words: list[str] = strip_strings([token.text for token in self.tokenizer.make_doc(text)])
-            if len(self.tokenizer.vocab) > _MOST_WORDS:
-                self._tokenizer = None
-            return words
+            if text != self.last[0]:
+                self.tokenizer.max_length = len(text) + 10
+                self.last = text, strip_strings([token.text for token in self.tokenizer.make_doc(text)])
+                if len(self.tokenizer.vocab) > _MOST_WORDS:
+                    self._tokenizer = None
+            return list(self.last[1])
 
     if code == "zh":
         import jieba
@@ -72,10 +79,24 @@ def word_tokenizer(code: str) -> Any:
         # It announces on stderr, in every process, that it loads its dictionary.
         jieba.setLogLevel(logging.WARNING)
     name = _SCRIPTS.get(code, code)
-    try:
-        known = load_word_tokenizer(name if name in load_tokenizer_assignments() else "en")
-        known.word_tokenize("a")
-    except ImportError:
-        # Its words need a library of their own, some of which are only missed at the first word.
-        known = load_word_tokenizer("en")
+    with _without_torch():
+        try:
+            known = load_word_tokenizer(name if name in load_tokenizer_assignments() else "en")
+            known.word_tokenize("a")
+        except ImportError:
+            # Its words need a library of their own, some of which are only missed at the first word.
+            known = load_word_tokenizer("en")
     return Words(known.language) if type(known) is SpaCyTokenizer and known.language != "ja" else known
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """Lets spaCy be imported without torch, which its thinc takes if it can: three seconds a worker, for no word."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]

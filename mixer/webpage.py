@@ -74,6 +74,8 @@ def _end(match: re.Match[str] | None) -> int:
 def _tree(text: str) -> Any:
     options = {"remove_comments": True, "remove_pis": True, "huge_tree": False, "collect_ids": False}
     parser = html.HTMLParser(encoding="utf-8", default_doctype=False, **options)
+    # lxml.html asks a Python function for the class of each element; one class for all is found in C.
+    parser.set_element_class_lookup(etree.ElementDefaultClassLookup(element=html.HtmlElement))
     try:
         tree = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except (etree.LxmlError, ValueError) as error:
