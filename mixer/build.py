@@ -18,7 +18,7 @@ from mixer import __version__, shard
 from mixer.errors import SourceError
 from mixer.ledger import Ledger, conserve
 from mixer.plan import plan
-from mixer.prepare import Context, Prepared, prepare
+from mixer.prepare import Context, Prepared, Synthesize, prepare, prepare_texts
 from mixer.recipe import Recipe
 from mixer.recipe_file import dump
 from mixer.run import digest, keep_only, link, locked, sweep, write_json, write_text
@@ -48,7 +48,17 @@ class Built:
     manifest: Mapping[str, Any]
 
 
-def build(recipe: Recipe, *, base: Path, run: Path, store: Path, workers: int, scheduler: Scheduler, say: Say) -> Built:
+def build(
+    recipe: Recipe,
+    *,
+    base: Path,
+    run: Path,
+    store: Path,
+    workers: int,
+    scheduler: Scheduler,
+    synthesize: Synthesize,
+    say: Say,
+) -> Built:
     """Make the Run of a recipe, or bring it up to date.
 
     Args:
@@ -58,10 +68,11 @@ def build(recipe: Recipe, *, base: Path, run: Path, store: Path, workers: int, s
         store: Where converted models are kept between Runs.
         workers: Processes to clean and tokenize with; the result does not depend on it.
         scheduler: Orders a stage.
+        synthesize: Makes the synthetic sources.
         say: Takes a line for people about each step.
 
     Raises:
-        RecipeError, SourceError, PlanError, ShardError: What the user can mend.
+        RecipeError, SourceError, PlanError, ShardError, EngineError: What the user can mend.
     """
     with locked(run):
         sweep(run)
@@ -69,7 +80,7 @@ def build(recipe: Recipe, *, base: Path, run: Path, store: Path, workers: int, s
         encoder = load(recipe.tokenizer, base, store)
         # Written last: a Run without a manifest is not finished, whatever else lies in it.
         (run / "manifest.json").unlink(missing_ok=True)
-        prepared = prepare(context, encoder)
+        prepared = prepare(context, encoder, synthesize)
         _publish(context, prepared)
         ledgers = {name: conserve(run, name, source.cleaned) for name, source in prepared.items()}
         packed = {name: _pack(context, name, source, encoder) for name, source in prepared.items()}
@@ -82,6 +93,17 @@ def build(recipe: Recipe, *, base: Path, run: Path, store: Path, workers: int, s
         manifest = _manifest(context, prepared, ledgers, packed)
         write_json(run / "manifest.json", manifest)
         return Built(planned, ledgers, manifest)
+
+
+def synthesize_only(
+    recipe: Recipe, *, base: Path, run: Path, store: Path, workers: int, synthesize: Synthesize, say: Say
+) -> dict[str, Path]:
+    """The synthetic sources of a recipe and no more, as `build` would make them: name -> folder of the result."""
+    with locked(run):
+        sweep(run)
+        context = Context(recipe, base, run, store, workers, Steps(run, say), say)
+        ready = prepare_texts(context, synthesize)
+        return {name: ready[name].documents[0] for name in recipe.synth_sources}
 
 
 def _publish(context: Context, prepared: Mapping[str, Prepared]) -> None:

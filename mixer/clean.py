@@ -22,7 +22,8 @@ from mixer import dedup, language
 from mixer.execute import Step
 from mixer.extract import Rejected, extract
 from mixer.read import read
-from mixer.recipe import AnySource, Clean
+from mixer.recipe import Clean
+from mixer.recipe_sources import PageSource
 from mixer.run import read_json, staged, write_json
 from mixer.table import DOCUMENTS, DROPPED, TableWriter
 from mixer.types import Failure, Page, Skipped, Unit
@@ -56,7 +57,7 @@ class Task:
     """One unit to clean, where its result goes, and by which rules."""
 
     unit: Unit
-    source: AnySource
+    source: PageSource
     target: Path
     filters: tuple[str, ...]
 

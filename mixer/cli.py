@@ -5,13 +5,14 @@ import json
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from mixer.errors import MixerError
+from mixer.errors import MixerError, RecipeError
 
 
 class _Group(TyperGroup):
@@ -120,15 +121,18 @@ def build(
     loaded, path = _load(recipe, set_)
     target = _run(run, loaded)
     check_executor(executor)
-    built = build_run(
-        loaded,
-        base=path.parent,
-        run=target,
-        store=_store(),
-        workers=default_workers() if workers is None else check_workers(workers),
-        scheduler=_schedule,
-        say=say,
-    )
+    opened: Any = _synthesizer(path.parent) if loaded.synth_sources else nullcontext()
+    with opened as synthesize:
+        built = build_run(
+            loaded,
+            base=path.parent,
+            run=target,
+            store=_store(),
+            workers=default_workers() if workers is None else check_workers(workers),
+            scheduler=_schedule,
+            synthesize=synthesize,
+            say=say,
+        )
     if json_:
         typer.echo(
             json.dumps(as_json(built.plan) | {"run": str(target), "sources": built.manifest["sources"]}, indent=2)
@@ -140,6 +144,51 @@ def build(
     first, weight = next(iter(loaded.stages[0].mixture.items()))
     again = f"mixer build {recipe}{_spelled(run, set_)} --set stages.0.mixture.{first}={weight + 1:g}"
     say(f"next: change the mixture in seconds: {again}")
+
+
+@app.command()
+def synth(
+    recipe: RecipeFile,
+    run: RunFolder = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: one a core.", show_default=False)] = None,
+    regenerate: Annotated[
+        bool, typer.Option("--regenerate", help="Forget the answers in the response log and ask the model anew.")
+    ] = False,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Write the synthetic sources of a recipe alone: ask the model, verify, and show the funnel (`build` does it too).
+
+    What the model answered is kept in RUN/synth/NAME/responses; another filter over the same answers asks for nothing.
+
+    Example: mixer synth recipes/quickstart.yaml
+    """
+    from mixer import tables
+    from mixer.build import synthesize_only
+    from mixer.execute import check_workers, default_workers
+    from synth.output import funnel
+
+    loaded, path = _load(recipe, set_)
+    if not loaded.synth_sources:
+        raise RecipeError(f"{path}: got no source of `kind: synth`, expected one", hint="`mixer schema` describes it")
+    target = _run(run, loaded)
+    with _synthesizer(path.parent, regenerate=regenerate) as synthesize:
+        made = synthesize_only(
+            loaded,
+            base=path.parent,
+            run=target,
+            store=_store(),
+            workers=default_workers() if workers is None else check_workers(workers),
+            synthesize=synthesize,
+            say=say,
+        )
+    funnels = {name: funnel(folder / "candidates.parquet") for name, folder in made.items()}
+    if json_:
+        typer.echo(json.dumps({name: found.to_dicts() for name, found in funnels.items()}, indent=2))
+    else:
+        tables.show_funnels(funnels)
+        typer.echo(f"Run: {target}")
+    say(f"next: mixer build {recipe}{_spelled(run, set_)}")
 
 
 @app.command()
@@ -196,6 +245,21 @@ def _schedule(*draws: Any, seed: int) -> Any:
     from curricula.order import order
 
     return order(*draws, seed=seed)
+
+
+def _synthesizer(base: Path, *, regenerate: bool = False) -> Any:
+    """Makes synthetic sources; finds models where the recipe and the store have them."""
+    from synth.synthesize import Synthesizer
+
+    def locate(model: Any) -> tuple[Path | None, str]:
+        from curricula.model import fingerprint, model_folder
+
+        if model.endpoint is not None:
+            return None, f"{model.name}@{model.revision or 'unknown'}"
+        folder = model_folder(model.path, base=base, store=_store(), revision=model.revision)
+        return folder, fingerprint(folder, _store())
+
+    return Synthesizer(locate, regenerate=regenerate)
 
 
 def _spelled(run: Path | None, overrides: list[str] | None) -> str:

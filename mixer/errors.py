@@ -4,7 +4,8 @@ MixerError
 ├── RecipeError   the recipe is wrong
 ├── SourceError   input is missing, damaged or changed
 ├── PlanError     the token budgets cannot be met
-└── ShardError    a shard is corrupt or belongs to another build
+├── ShardError    a shard is corrupt or belongs to another build
+└── EngineError   a language model cannot be started, reached, or asked any more
 """
 
 
@@ -30,3 +31,7 @@ class PlanError(MixerError):
 
 class ShardError(MixerError):
     """A shard on disk is damaged, or was packed for another tokenizer or sequence length."""
+
+
+class EngineError(MixerError):
+    """The engine that runs a language model cannot be started, reached, or asked any more."""

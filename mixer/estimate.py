@@ -16,7 +16,8 @@ from mixer.errors import SourceError
 from mixer.plan import plan
 from mixer.prepare import corpus_of
 from mixer.read import read, units
-from mixer.recipe import AnySource, HubSource, Recipe
+from mixer.recipe import Recipe
+from mixer.recipe_sources import HubSource, PageSource, SynthSource
 from mixer.run import read_json
 from mixer.steps import Say, Steps
 from mixer.tokens import Encoder, load
@@ -25,6 +26,8 @@ from mixer.types import Page, Plan, Unit
 _UNITS = 3
 _PAGES = 24
 _HUB_ROWS = 256
+_SYNTHETIC_SHARE = 0.05
+"""Tokens of accepted pairs to a token of their pages: a guess until the first build has counted them."""
 _BYTES_PER_TOKEN = 10
 """On disk, over the Run: text kept twice, ids twice, order; measured on `benchmarks/real.yaml`."""
 
@@ -72,9 +75,11 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
     steps = Steps(run, say)
     known = read_json(run / ".cache" / "fingerprints.json") or {}
     listed = {
-        name: units(name, source, base, cache=known) for name, source in recipe.sources.items() if not source.declared
+        name: units(name, source, base, cache=known)
+        for name, source in recipe.page_sources.items()
+        if not source.declared
     }
-    is_built = len(listed) == len(recipe.sources) and steps.recorded("corpus") == corpus_of(recipe, listed)
+    is_built = len(listed) == len(recipe.page_sources) and steps.recorded("corpus") == corpus_of(recipe, listed)
     sizes = {}
     for name, source in recipe.sources.items():
         if source.declared:
@@ -83,13 +88,27 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
             say(f"{name}: {tokens:,} tokens, declared")
             continue
         counted = _counted(recipe, run / "shards" / name, encoder) if is_built else None
-        sizes[name] = counted or _sampled(recipe, name, listed[name], encoder)
+        sizes[name] = counted or _uncounted(recipe, name, listed, sizes, encoder)
         is_counted = sizes[name].is_counted
         how = "counted" if is_counted else "from a sample"
         say(f"{name}: {'' if is_counted else '~'}{sizes[name].tokens:,} tokens, {how}")
     available = {name: size.tokens // recipe.sequence_length for name, size in sizes.items()}
     guessed = [name for name, size in sizes.items() if not size.is_counted]
     return Estimate(plan(recipe, available, estimated=guessed), sizes)
+
+
+def _uncounted(
+    recipe: Recipe,
+    name: str,
+    listed: Mapping[str, Sequence[Unit]],
+    sizes: Mapping[str, Size],
+    encoder: Encoder,
+) -> Size:
+    source = recipe.sources[name]
+    if not isinstance(source, SynthSource):
+        return _sampled(recipe, source, name, listed[name], encoder)
+    pages = sizes.get(source.source) or _uncounted(recipe, source.source, listed, sizes, encoder)
+    return Size(round(pages.tokens * _SYNTHETIC_SHARE), is_counted=False)
 
 
 def _counted(recipe: Recipe, shards: Path, encoder: Encoder) -> Size | None:
@@ -102,8 +121,7 @@ def _counted(recipe: Recipe, shards: Path, encoder: Encoder) -> Size | None:
     return Size(index["document_tokens"], is_counted=recipe.packing == "concat_and_chunk")
 
 
-def _sampled(recipe: Recipe, name: str, its_units: Sequence[Unit], encoder: Encoder) -> Size:
-    source = recipe.sources[name]
+def _sampled(recipe: Recipe, source: PageSource, name: str, its_units: Sequence[Unit], encoder: Encoder) -> Size:
     picked = [its_units[i] for i in sorted({k * (len(its_units) - 1) // (_UNITS - 1) for k in range(_UNITS)})]
     filters = tuple(recipe.clean.filters if source.filters is None else source.filters)
     clean = steps_of(recipe.clean, filters)
@@ -121,7 +139,7 @@ def _sampled(recipe: Recipe, name: str, its_units: Sequence[Unit], encoder: Enco
     return Size(total, is_counted=False, seconds=seconds * scale, disk_bytes=total * _BYTES_PER_TOKEN)
 
 
-def _choose(name: str, source: AnySource, unit: Unit) -> tuple[float, list[Page]]:
+def _choose(name: str, source: PageSource, unit: Unit) -> tuple[float, list[Page]]:
     """Size of a unit's content, and an even selection of its pages; holds no more than twice the selection."""
     is_hub = isinstance(source, HubSource)
     size, step, number = 0, 1, -1

@@ -14,7 +14,7 @@ _BOXES = {"katex", "katex-display", "mwe-math-element", "MathJax"}
 _FORMULAS = ("{*}math", "m:math", "mml:math", "mjx-container", "script")
 _BOX_LEVELS = 4
 _MAX_DEPTH = 60
-_SPACED = set("=<>≤≥≠≈≡∼≅∝→⟶←↔⇒⇔⇌∈∉⊂⊆∪∩∧∨+−±×·÷*-")  # noqa: RUF001
+_SPACED = set("=<>≤≥≠≈≡∼≅∝→⟶←↔⇒⇔⇌∈∉⊂⊆∪∩∧∨+−±×·÷*-")
 _SIGN = re.compile(r"(?<![^({\[,])\s?([\u2212+-]) ")
 _INVISIBLE = re.compile("[\u2061-\u2064\u200b]")
 _SPECIAL = re.compile(r"[#$%&_{}]")

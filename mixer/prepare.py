@@ -6,7 +6,7 @@ rerun after a kill or a change redoes exactly the units whose input or rules are
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,8 @@ from mixer import clean, dedup
 from mixer.errors import SourceError
 from mixer.execute import execute
 from mixer.read import units
-from mixer.recipe import AnySource, Recipe
+from mixer.recipe import Recipe
+from mixer.recipe_sources import PageSource
 from mixer.run import digest, read_json, write_json
 from mixer.select import select
 from mixer.steps import Say, Steps
@@ -61,11 +62,40 @@ class Context:
         return self.run / ".cache"
 
 
-def prepare(context: Context, encoder: Encoder) -> dict[str, Prepared]:
-    """Every source's units cleaned, deduplicated and encoded.
+Synthesize = Callable[[Context, str, Sequence[Path]], Path]
+"""From the documents of a source's units to the folder of a synthetic source; `synth.synthesize`, handed in."""
+
+
+def prepare(context: Context, encoder: Encoder, synthesize: Synthesize) -> dict[str, Prepared]:
+    """Every source's units cleaned, deduplicated or written by a model, and encoded.
 
     Raises:
         SourceError: Input is missing; or some could not be read and the recipe says to stop; or ids repeat.
+        EngineError: A model cannot be asked.
+    """
+    ready = prepare_texts(context, synthesize)
+    folders = [folder for name in context.recipe.sources for folder in ready[name].documents]
+    tokens = _encode(context, folders, encoder)
+    return {
+        name: replace(ready[name], tokens=tuple(tokens[folder] for folder in ready[name].documents))
+        for name in context.recipe.sources
+    }
+
+
+def prepare_texts(context: Context, synthesize: Synthesize) -> dict[str, Prepared]:
+    """All sources, not encoded yet: first those that are read, then those that are written from them."""
+    ready = prepare_pages(context)
+    for name, source in context.recipe.synth_sources.items():
+        folder = synthesize(context, name, ready[source.source].documents)
+        ready[name] = Prepared((folder,), (folder,), (), {"synth": folder.name})
+    return ready
+
+
+def prepare_pages(context: Context) -> dict[str, Prepared]:
+    """The sources that are read, cleaned and deduplicated, not encoded yet.
+
+    Raises:
+        SourceError: Input is missing; or some could not be read and the recipe says to stop.
     """
     listed = list_units(context)
     context.steps.note("corpus", corpus_of(context.recipe, listed), context.cache / "none", 0.0)
@@ -73,13 +103,13 @@ def prepare(context: Context, encoder: Encoder) -> dict[str, Prepared]:
     _stop_on_failures(context, cleaned)
     removed = _deduplicate(context, [target for targets in cleaned.values() for target in targets])
     documents = {name: [_select(context, t, removed.get(t, {})) for t in ts] for name, ts in cleaned.items()}
-    tokens = _encode(context, [folder for folders in documents.values() for folder in folders], encoder)
+    sources = context.recipe.page_sources
     return {
         name: Prepared(
             cleaned=tuple(cleaned[name]),
             documents=tuple(folders),
-            tokens=tuple(tokens[folder] for folder in folders),
-            inputs=inputs_of(context.recipe, context.recipe.sources[name], listed[name]),
+            tokens=(),
+            inputs=inputs_of(context.recipe, sources[name], listed[name]),
         )
         for name, folders in documents.items()
     }
@@ -89,12 +119,14 @@ def list_units(context: Context) -> dict[str, list[Unit]]:
     """Each source's units, by content; file hashes are remembered by path, size and time of change."""
     path = context.cache / "fingerprints.json"
     known = read_json(path) or {}
-    listed = {name: units(name, source, context.base, cache=known) for name, source in context.recipe.sources.items()}
+    listed = {
+        name: units(name, source, context.base, cache=known) for name, source in context.recipe.page_sources.items()
+    }
     write_json(path, known)
     return listed
 
 
-def rules_of(recipe: Recipe, source: AnySource) -> dict[str, Any]:
+def rules_of(recipe: Recipe, source: PageSource) -> dict[str, Any]:
     """Everything but the input itself that decides a source's documents, as flat readable values."""
     own = source.model_dump(mode="json", exclude={"declared", "filters", "on_error", "path"})
     rules = recipe.clean.model_dump(mode="json", exclude={"dedup", "filters"})
@@ -108,14 +140,14 @@ def rules_of(recipe: Recipe, source: AnySource) -> dict[str, Any]:
     }
 
 
-def inputs_of(recipe: Recipe, source: AnySource, its_units: Sequence[Unit]) -> dict[str, Any]:
+def inputs_of(recipe: Recipe, source: PageSource, its_units: Sequence[Unit]) -> dict[str, Any]:
     """What decides a source's documents before deduplication: its input and the rules."""
     return rules_of(recipe, source) | {"input": digest([_identity(unit) for unit in its_units])}
 
 
 def corpus_of(recipe: Recipe, listed: Mapping[str, Sequence[Unit]]) -> dict[str, Any]:
     """What decides every source's documents: all inputs and rules, since duplicates are looked for across sources."""
-    inputs = {name: inputs_of(recipe, recipe.sources[name], its_units) for name, its_units in listed.items()}
+    inputs = {name: inputs_of(recipe, recipe.page_sources[name], its_units) for name, its_units in listed.items()}
     return {"sources": digest(inputs), "order": list(listed), "dedup": recipe.clean.dedup.model_dump(mode="json")}
 
 
@@ -124,7 +156,7 @@ def _clean(context: Context, listed: Mapping[str, Sequence[Unit]]) -> dict[str, 
     targets: dict[str, list[Path]] = {}
     tasks: list[clean.Task] = []
     for name, its_units in listed.items():
-        source, rules = recipe.sources[name], rules_of(recipe, recipe.sources[name])
+        source, rules = recipe.page_sources[name], rules_of(recipe, recipe.page_sources[name])
         filters = tuple(rules["filters"])
         folders = [context.cache / "clean" / digest([_identity(unit), rules]) for unit in its_units]
         pending = [
@@ -144,7 +176,7 @@ def _clean(context: Context, listed: Mapping[str, Sequence[Unit]]) -> dict[str, 
     folders = [task.target for task in tasks]
     _execute(context, steps, "clean", folders, lambda: clean.progress_of(folders))
     for name in targets:
-        context.steps.note(f"clean {name}", rules_of(recipe, recipe.sources[name]), context.cache / "none", 0.0)
+        context.steps.note(f"clean {name}", rules_of(recipe, recipe.page_sources[name]), context.cache / "none", 0.0)
     if tasks:
         context.steps.note("clean", {}, context.cache / "none", time.monotonic() - began)
     return targets
@@ -174,7 +206,7 @@ def _stop_on_failures(context: Context, cleaned: Mapping[str, Sequence[Path]]) -
     """Name and count what could not be read; stop unless the recipe says to go on."""
     stopping = []
     for name, folders in cleaned.items():
-        source = context.recipe.sources[name]
+        source = context.recipe.page_sources[name]
         table = pl.concat(
             [scan(folder / "dropped.parquet").filter(pl.col("step") == "failed") for folder in folders]
         ).collect()

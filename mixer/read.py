@@ -20,7 +20,7 @@ from mixer.errors import SourceError
 from mixer.readers import Row, html, hub, parquet, rows
 from mixer.readers.rows import Part, printable
 from mixer.readers.streams import compression
-from mixer.recipe import AnySource, HtmlSource, HubSource, ParquetSource, TextSource
+from mixer.recipe_sources import HtmlSource, HubSource, PageSource, ParquetSource, TextSource
 from mixer.types import Unit
 
 STRIPE_BYTES = 8 * 2**20
@@ -44,7 +44,7 @@ class _File:
     digest: str
 
 
-def read(unit: Unit, source: AnySource, *, limit: int | None = None) -> Iterator[Row]:
+def read(unit: Unit, source: PageSource, *, limit: int | None = None) -> Iterator[Row]:
     """Every row of the unit exactly once: a Page, or the reason why there is none.
 
     Args:
@@ -62,7 +62,7 @@ def read(unit: Unit, source: AnySource, *, limit: int | None = None) -> Iterator
     return islice(every, min(limits, default=None))
 
 
-def units(name: str, source: AnySource, base: Path, *, cache: MutableMapping[str, str] | None = None) -> list[Unit]:
+def units(name: str, source: PageSource, base: Path, *, cache: MutableMapping[str, str] | None = None) -> list[Unit]:
     """The slices in which a source is read, the same for the same files on any machine.
 
     Args:
@@ -109,27 +109,27 @@ def _groups(files: Sequence[_File]) -> Iterator[list[_File]]:
         yield group
 
 
-def _file(path: str, shown: str, source: AnySource, cache: MutableMapping[str, str]) -> _File:
+def _file(path: str, shown: str, source: PageSource, cache: MutableMapping[str, str]) -> _File:
     size = Path(path).stat().st_size
     packed = isinstance(source, ParquetSource) or bool(compression(path))
     weight = size * _COMPRESSION if packed else size
     return _File(path, shown, weight, _stripes(path, weight, source), _digest(path, cache))
 
 
-def _stripes(path: str, weight: int, source: AnySource) -> int:
+def _stripes(path: str, weight: int, source: PageSource) -> int:
     wanted = max(1, -(-weight // STRIPE_BYTES))
     if wanted == 1 or _is_one_row(path, source):
         return 1
     return min(wanted, MAX_STRIPES, parquet.blocks(path) if isinstance(source, ParquetSource) else MAX_STRIPES)
 
 
-def _is_one_row(path: str, source: AnySource) -> bool:
+def _is_one_row(path: str, source: PageSource) -> bool:
     if isinstance(source, HtmlSource):
         return html.layout(path) == "page"
     return isinstance(source, TextSource) and source.split == "file"
 
 
-def _matches(name: str, source: AnySource, base: Path) -> list[tuple[str, str]]:
+def _matches(name: str, source: PageSource, base: Path) -> list[tuple[str, str]]:
     """Path and shown name of each file, by name; a file that several patterns match is read once.
 
     The shown name leaves out leading `../`, unless two files would then look the same.

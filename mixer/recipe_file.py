@@ -46,7 +46,7 @@ def load(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """YAML of the recipe with every default written out; `load` reads an equal recipe back."""
-    return recipe_yaml.dump(recipe.model_dump(mode="json"))
+    return recipe_yaml.dump(recipe.model_dump(mode="json", by_alias=True))
 
 
 def schema() -> dict[str, Any]:

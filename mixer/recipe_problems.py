@@ -13,7 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mixer.recipe import PACKAGED, Recipe, TokenizerSpec
+from mixer import recipe_synth_problems
+from mixer.recipe import Recipe, TokenizerSpec
+from mixer.recipe_section import PACKAGED
 from mixer.recipe_yaml import Problem, Spot, show
 
 _KEY = "[key]"
@@ -76,7 +78,8 @@ def unknown(noun: str, name: str, known: Sequence[str], *, plural: str) -> str:
 
 def known_keys(spot: Spot, tree: Any) -> list[str]:
     """The keys that the recipe's model knows at a spot; empty where keys are free names, or no keys stand."""
-    return list(dict.fromkeys(name for model in _models(spot, tree) for name in model.model_fields))
+    fields = [item for model in _models(spot, tree) for item in model.model_fields.items()]
+    return list(dict.fromkeys(field.alias or name for name, field in fields))
 
 
 def _models(spot: Spot, tree: Any) -> list[type[BaseModel]]:
@@ -205,6 +208,7 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _unknown_and_unused_sources(tree)
     yield from _repeated_stage_names(tree)
     yield from _idle_tokens(tree)
+    yield from recipe_synth_problems.find(tree, unknown)
 
 
 def _stages(tree: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:

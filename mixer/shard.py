@@ -5,7 +5,8 @@
 `documents/<source>/*.parquet` in name order; `index.json` names both, with counts and hashes.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -24,11 +25,15 @@ VERSION = 1
 """Raise it when the same documents would be packed otherwise."""
 
 _SHARD_TOKENS = 1 << 25
+_BLOCK_TOKENS = 1 << 22
+"""Filled, checked and written at once; decides how much memory packing takes."""
 _OPEN_FILES = 256
 
 
 class TokenFiles:
-    """The encoded documents of a source: unit after unit, read by memory map.
+    """The encoded documents of a source: unit after unit, read piece by piece.
+
+    Not by memory map: packing reads in random order, and a process would end up with every page of every file.
 
     Args:
         folders: One a unit, each with `tokens.bin` and `lengths.npy`.
@@ -41,13 +46,15 @@ class TokenFiles:
         self._unit = np.repeat(np.arange(len(lengths)), [len(part) for part in lengths])
         self._start = np.concatenate([np.cumsum(part) - part for part in lengths]) if lengths else self.lengths
         # Opened when needed and kept a while: a source may have more units than a process may open files.
-        self._open = lru_cache(_OPEN_FILES)(lambda unit: np.memmap(folders[unit] / "tokens.bin", dtype, "r"))
+        self._open = lru_cache(_OPEN_FILES)(lambda unit: (folders[unit] / "tokens.bin").open("rb", buffering=0))
+        self._dtype = dtype
 
     def read(self, document: int, start: int, length: int) -> np.ndarray:
         """Ids `start` to `start + length` of one document."""
-        first = self._start[document] + start
-        ids: np.ndarray = self._open(int(self._unit[document]))[first : first + length]
-        return ids
+        size = self._dtype.itemsize
+        file = self._open(int(self._unit[document]))
+        found = os.pread(file.fileno(), length * size, int(self._start[document] + start) * size)
+        return np.frombuffer(found, self._dtype)
 
 
 def write(
@@ -91,9 +98,11 @@ def write(
         )
         name = f"{number:05d}"
         spans.write_parquet(folder / f"{name}.spans.parquet", compression="zstd", statistics=False)
-        ids = _fill(spans, tokens, first, count * sequence_length, sequence_length, encoder)
-        _check(ids, spans, tokens.lengths, first, sequence_length, encoder, f"shards/{source}/{name}.bin")
-        ids.tofile(folder / f"{name}.bin")
+        with (folder / f"{name}.bin").open("wb") as out:
+            for begin, sequences, part in _blocks(spans, first, count, sequence_length):
+                ids = _fill(part, tokens, begin, sequences * sequence_length, sequence_length, encoder)
+                _check(ids, part, tokens.lengths, begin, sequence_length, encoder, f"shards/{source}/{name}.bin")
+                ids.tofile(out)
         shards.append(
             Shard(
                 file=f"{name}.bin",
@@ -107,6 +116,17 @@ def write(
     index = _index(shards, packed, tokens, encoder, sequence_length, packing)
     write_json(folder / "index.json", index)
     return index
+
+
+def _blocks(
+    spans: pl.DataFrame, first: int, count: int, sequence_length: int
+) -> Iterator[tuple[int, int, pl.DataFrame]]:
+    """A shard's spans in runs of whole sequences: number of the first, how many, and the spans."""
+    step = max(1, _BLOCK_TOKENS // sequence_length)
+    for begin in range(first, first + count, step):
+        end = min(begin + step, first + count)
+        lo, hi = np.searchsorted(spans["sequence"].to_numpy(), [begin, end])
+        yield begin, end - begin, spans[int(lo) : int(hi)]
 
 
 def _fill(

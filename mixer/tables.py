@@ -80,6 +80,21 @@ def show_ledgers(ledgers: Mapping[str, "Ledger"], counts: Mapping[str, Mapping[s
     _print(table, "", *([reasons, ""] if reasons.row_count else []))
 
 
+def show_funnels(funnels: Mapping[str, Any]) -> None:
+    """Print, for every synthetic source, what became of its pages: a column a discipline, from pages to accepted."""
+    for name, found in funnels.items():
+        disciplines = found["discipline"].unique(maintain_order=True).to_list()
+        steps = found["step"].unique(maintain_order=True).to_list()
+        ends = ["pages", "candidates"], ["accepted", "tokens"]
+        ordered = [*ends[0], *(step for step in steps if step not in ends[0] + ends[1]), *ends[1]]
+        counts = {(row["discipline"], row["step"]): row["count"] for row in found.to_dicts()}
+        table = _table(name, *disciplines, "all")
+        for step in (step for step in ordered if step in steps):
+            row = [counts.get((discipline, step), 0) for discipline in disciplines]
+            table.add_row(step, *(f"{count:,}" for count in (*row, sum(row))))
+        _print(table, "")
+
+
 def show_costs(estimate: "Estimate") -> None:
     """Print what the build would need."""
     costs = estimate.costs()

@@ -38,6 +38,7 @@ def run_build(folder: Path, run: str = "run", workers: int = 1, **changes):
         store=folder / "store",
         workers=workers,
         scheduler=order,
+        synthesize=toys.no_synthesis,
         say=said.append,
     )
     return built, said

@@ -71,6 +71,7 @@ def run_build(folder: Path, on_error: str):
         store=folder,
         workers=1,
         scheduler=order,
+        synthesize=toys.no_synthesis,
         say=lambda _: None,
     )
 

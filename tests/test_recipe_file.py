@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from mixer import doctor, recipe, recipe_file, recipe_override, recipe_problems, recipe_yaml
+from mixer import doctor, recipe, recipe_file, recipe_override, recipe_problems, recipe_section, recipe_yaml
 from mixer.errors import RecipeError
 from mixer.recipe import Recipe
 
@@ -79,7 +79,7 @@ def load_file(folder: Path, content: str | bytes) -> object:
 
 
 RAISES: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
-    "count": (lambda _: recipe.parse_count("x"), ValueError, "^a whole count such as"),
+    "count": (lambda _: recipe_section.parse_count("x"), ValueError, "^a whole count such as"),
     "tokenizer": (
         lambda _: Recipe.model_validate({"tokenizer": 5}),
         ValueError,
@@ -121,7 +121,7 @@ def test_each_refusal_says_what_is_wrong(
 
 
 def test_every_raise_has_a_row_above(tmp_path: Path) -> None:
-    modules = (recipe, recipe_yaml, recipe_problems, recipe_override, recipe_file, doctor)
+    modules = (recipe, recipe_section, recipe_yaml, recipe_problems, recipe_override, recipe_file, doctor)
     files = {module.__file__: Path(str(module.__file__)).read_text("utf-8") for module in modules}
     written = {
         (file, node.lineno)

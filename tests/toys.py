@@ -39,6 +39,11 @@ WORDS = [
 ]
 
 
+def no_synthesis(*_: object) -> Path:
+    """For builds whose recipe has no synthetic source."""
+    raise AssertionError("no synthetic source was asked for")
+
+
 def byte_tokenizer(folder: Path) -> Path:
     """A tokenizer whose ids are bytes (0-255), then <bos> 256 and <eos> 257, as a folder."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from mixer.readers import html, hub, jsonl, parquet, text, warc
 from mixer.readers.rows import Part
 from mixer.readers.streams import DAMAGE, damaged, open_stream
-from mixer.recipe import AnySource, HtmlSource, HubSource, JsonlSource, ParquetSource, TextSource, WarcSource
+from mixer.recipe_sources import HtmlSource, HubSource, JsonlSource, PageSource, ParquetSource, TextSource, WarcSource
 from mixer.types import Failure, Page, Skipped
 
 Row = Page | Failure | Skipped
 
 
-def rows(path: str, name: str, source: AnySource, part: Part) -> Iterator[Row]:
+def rows(path: str, name: str, source: PageSource, part: Part) -> Iterator[Row]:
     """The rows of one file that are ours, in order; damage to the file is the last of them, in part 0 only."""
     try:
         yield from _rows(path, name, source, part)
@@ -20,7 +20,7 @@ def rows(path: str, name: str, source: AnySource, part: Part) -> Iterator[Row]:
             yield damaged(name, error)
 
 
-def _rows(path: str, name: str, source: AnySource, part: Part) -> Iterator[Row]:
+def _rows(path: str, name: str, source: PageSource, part: Part) -> Iterator[Row]:
     if isinstance(source, HubSource):
         yield from hub.rows(path, name, source, part)
         return

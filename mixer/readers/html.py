@@ -10,7 +10,7 @@ from typing import IO, Any
 from mixer.readers import jsonl
 from mixer.readers.rows import Part, declared, printable
 from mixer.readers.streams import DAMAGE, MAX_ROW_BYTES, DamagedError, damaged, too_long, unwrapped
-from mixer.recipe import HtmlSource
+from mixer.recipe_sources import HtmlSource
 from mixer.types import Failure, Page, Skipped
 
 _WRAPPERS = {".gz", ".zst", ".tgz", ".tzst"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from mixer.recipe import Columns, HtmlSource, HubSource, JsonlSource, ParquetSource, Source
+from mixer.recipe_sources import Columns, HtmlSource, HubSource, JsonlSource, ParquetSource, Source
 from mixer.types import Failure, Format, Page, Skipped
 
 Tabular = HtmlSource | JsonlSource | ParquetSource | HubSource

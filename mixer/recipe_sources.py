@@ -1,0 +1,130 @@
+"""The kinds of source that a recipe may name."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mixer.recipe_section import Count, Language, Name, Section
+from mixer.types import Format
+
+
+class Declared(Section):
+    """A size taken on trust, so that `mixer plan` can answer before the data is here."""
+
+    tokens: Count
+    """Tokens of the source after cleaning. `mixer build` measures instead and warns when it differs by over 5%."""
+
+
+class Columns(Section):
+    """Which fields of a row hold what. A dotted path reaches into nested rows; a list on the way fans out."""
+
+    text: str | tuple[str, ...] = "text"
+    """Field with the text, or several, joined by a blank line: `[question, answer]`, `[html, answers.html]`."""
+    id: str | None = None
+    """Field with a unique id. Default: `file#row`."""
+    url: str = "url"
+    licence: str = "licence"
+    language: str = "lang"
+    keep: tuple[str, ...] = ()
+    """Further fields to carry in each document's metadata."""
+
+
+class HtmlColumns(Columns):
+    """The same for rows of pages, whose text is a field `html`."""
+
+    text: str | tuple[str, ...] = "html"
+
+
+FilterName = Literal["gopher_repetition", "gopher_quality", "c4", "fineweb"]
+
+
+class Source(Section):
+    """What every kind of source has."""
+
+    path: str | tuple[str, ...]
+    """File, glob (`**` is recursive) or list of them, relative to the recipe."""
+    max_documents: Count | None = None
+    """Read at most this many rows, from the start of the first file on."""
+    language: Language | None = None
+    """ISO 639 code such as `en` or `zh-Hans`, when known; else the row's own field, else identified from the text."""
+    licence: str | None = None
+    filters: tuple[FilterName, ...] | None = None
+    """Replaces `clean.filters` for this source (`[]` for code and other non-prose)."""
+    on_error: Literal["stop", "skip"] | None = None
+    """Replaces the recipe's `on_error` for this source."""
+    declared: Declared | None = None
+
+
+class HtmlSource(Source):
+    """HTML pages: files, a `.tar` (`.gz`, `.zst`) of them, or `.jsonl` (`.gz`, `.zst`) rows with an `html` field."""
+
+    kind: Literal["html"]
+    columns: HtmlColumns = HtmlColumns()
+
+
+class WarcSource(Source):
+    """Web archives: `.warc`, `.warc.gz`, `.arc`, `.arc.gz`; HTML responses are read, other records are counted."""
+
+    kind: Literal["warc"]
+
+
+class JsonlSource(Source):
+    """One JSON object a line: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`."""
+
+    kind: Literal["jsonl"]
+    columns: Columns = Columns()
+    format: Format = "text"
+    """Mark-up of the text field: `text`, `markdown`, `html`, or `jats` (article XML)."""
+
+
+class ParquetSource(Source):
+    """Parquet files."""
+
+    kind: Literal["parquet"]
+    columns: Columns = Columns()
+    format: Format = "text"
+
+
+class TextSource(Source):
+    """Plain text files: `.txt`, `.md`, `.gz`, `.zst`."""
+
+    kind: Literal["text"]
+    format: Format = "text"
+    split: Literal["file", "blank_line", "line"] = "file"
+    """One document a file, a paragraph between blank lines, or a line."""
+
+
+class HubSource(Source):
+    """A Hugging Face data set, streamed; `path` is its hub id, or a local folder in the same layout."""
+
+    kind: Literal["hub"]
+    path: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    """Commit, tag or branch. Pin a commit for a build that can be repeated."""
+    columns: Columns = Columns()
+    format: Format = "text"
+
+
+TaskName = Literal["science_qa", "code_qa", "rephrase", "replay"]
+
+
+class SynthSource(Section):
+    """Text that a model writes from the pages of another source, verified; settings stand in `synth`."""
+
+    kind: Literal["synth"]
+    task: TaskName
+    source: Name = Field(alias="from")
+    """The source whose pages are read."""
+    declared: Declared | None = None
+
+
+PageSource = Annotated[
+    HtmlSource | WarcSource | JsonlSource | ParquetSource | TextSource | HubSource,
+    Field(discriminator="kind"),
+]
+AnySource = Annotated[
+    HtmlSource | WarcSource | JsonlSource | ParquetSource | TextSource | HubSource | SynthSource,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,224 @@
+"""A synthetic source from pages to documents, against an endpoint that answers by rule: logging, replay, accounting."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mixer.build import synthesize_only
+from mixer.errors import EngineError
+from mixer.recipe import Recipe
+from synth.output import funnel
+from synth.synthesize import Synthesizer
+from tests.endpoint import answer, endpoint
+from tests.toys import byte_tokenizer
+
+PAGES = [
+    "Mitochondria make most of the energy that a living cell needs. They hold a small genome of their own too.",
+    "Granite forms when magma cools very slowly deep below the surface. Basalt cools quickly at the surface of the earth instead.",
+    "Short.",
+    "Enzymes speed up chemical reactions inside every living cell by a large factor. Strong heat destroys most of them within a few minutes.",
+]
+
+
+def recipe_of(folder, url, **verify):
+    rows = [{"id": f"p{number}", "text": text, "lang": "en"} for number, text in enumerate(PAGES)]
+    (folder / "pages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    byte_tokenizer(folder / "bytes")
+    return Recipe.model_validate(
+        {
+            "name": "toy",
+            "tokenizer": "bytes",
+            "sequence_length": 16,
+            "sources": {
+                "pages": {"kind": "jsonl", "path": "pages.jsonl", "columns": {"id": "id"}},
+                "qa": {"kind": "synth", "task": "science_qa", "from": "pages"},
+            },
+            "clean": {"dedup": {"near": None}},
+            "models": {"teacher": {"endpoint": url, "name": "rule", "revision": "1"}},
+            "synth": {
+                "science_qa": {
+                    "model": "teacher",
+                    "pairs_per_page": 2,
+                    "question_types": ["open"],
+                    "discipline": "subject",
+                    "verify": {"votes": 3, "agree": 2, **verify},
+                }
+            },
+            "stages": [{"name": "only", "token_budget": 64, "mixture": {"pages": 1, "qa": 1}}],
+        }
+    )
+
+
+def synthesize(recipe, folder, run="run", **options):
+    said = []
+    with Synthesizer(lambda model: (None, "rule@1"), **options) as synthesizer:
+        made = synthesize_only(
+            recipe,
+            base=folder,
+            run=folder / run,
+            store=folder / "store",
+            workers=1,
+            synthesize=synthesizer,
+            say=said.append,
+        )
+    return made["qa"], said
+
+
+def table(folder, name="candidates"):
+    return pl.read_parquet(folder / f"{name}.parquet")
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_page_is_accounted_for(tmp_path):
+    with endpoint() as (url, _):
+        made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
+    found = table(made)
+    assert found["page"].unique().sort().to_list() == ["p0", "p1", "p3"]
+    assert len(found) == 6
+    dropped = table(made, "dropped")
+    assert ("p2", "pages: no passage to ask about") in set(zip(dropped["id"], dropped["reason"], strict=True))
+    kept = table(made, "documents")
+    assert len(kept) + len(dropped) == json.loads((made / "ledger.json").read_text())["read"] == 7
+
+
+def test_accepted_pairs_carry_their_evidence_and_where_they_come_from(tmp_path):
+    with endpoint() as (url, _):
+        made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
+    row = table(made).filter(pl.col("accepted")).to_dicts()[0]
+    page = PAGES[int(row["page"][1])]
+    span = row["spans"][0]
+    assert page[span["start"] : span["end"]] == row["evidence"][0]
+    assert [check["name"] for check in row["checks"]][-2:] == ["votes", "support"]
+    assert all(len(key) == 32 for key in row["keys"])
+    document = table(made, "documents").filter(pl.col("id") == row["id"]).to_dicts()[0]
+    told = json.loads(document["metadata"])
+    assert told["page"] == row["page"]
+    assert told["log_keys"].split(",") == row["keys"]
+    assert told["prompt"].startswith("science_qa.en@")
+    assert row["question"] in document["text"]
+    assert row["answer"] in document["text"]
+
+
+def test_another_filter_over_the_same_answers_asks_for_nothing(tmp_path):
+    with endpoint() as (url, seen):
+        synthesize(recipe_of(tmp_path, url), tmp_path)
+        asked = len(seen)
+        assert asked > 6
+        synthesize(recipe_of(tmp_path, url, agree=3, thresholds={"on_page": 1.0}), tmp_path)
+        assert len(seen) == asked
+
+
+def test_a_replay_from_the_log_is_byte_identical_and_needs_no_engine(tmp_path):
+    with endpoint() as (url, _):
+        made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
+        recipe = recipe_of(tmp_path, url)
+    first = bytes_of(made)
+    log = (tmp_path / "run" / "synth" / "qa" / "responses").rename(tmp_path / "log")
+    (tmp_path / "again" / "synth" / "qa").mkdir(parents=True)
+    log.rename(tmp_path / "again" / "synth" / "qa" / "responses")
+    again, _ = synthesize(recipe, tmp_path, run="again")
+    assert bytes_of(again) == first
+
+
+def test_regenerate_asks_again(tmp_path):
+    with endpoint() as (url, seen):
+        synthesize(recipe_of(tmp_path, url), tmp_path)
+        asked = len(seen)
+        synthesize(recipe_of(tmp_path, url), tmp_path, regenerate=True)
+        assert len(seen) == 2 * asked
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "generation: not JSON"),
+        ("[]", "generation: not the asked form"),
+        ('{"evidence": 1}', "generation: not the asked form"),
+        (("{}", "length"), "generation: cut off"),
+        ("", "generation: empty"),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_refused_by_name(tmp_path, text, reason):
+    with endpoint(lambda payload: text) as (url, _):
+        made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
+    assert table(made)["reason"].to_list() == [reason] * 6
+    assert len(table(made, "documents")) == 0
+
+
+def test_a_request_that_the_engine_refuses_is_a_rejected_candidate_and_is_not_repeated(tmp_path):
+    with endpoint(fail=lambda number: 400) as (url, seen):
+        made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
+        asked = len(seen)
+        synthesize(recipe_of(tmp_path, url, agree=1), tmp_path)
+        assert len(seen) == asked == 6
+    assert set(table(made)["reason"]) == {"generation: refused by the engine"}
+
+
+def test_an_engine_that_stumbles_is_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("synth.generate._PAUSE_S", 0.01)
+    with endpoint(fail=lambda number: 500 if number % 3 == 1 else None) as (url, _):
+        made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
+    assert table(made)["accepted"].any()
+
+
+def test_an_engine_that_stays_broken_is_an_error_and_what_was_answered_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("synth.generate._PAUSE_S", 0.01)
+    with endpoint(fail=lambda number: 500 if number > 4 else None) as (url, _):
+        with pytest.raises(EngineError, match="InternalServerError"):
+            synthesize(recipe_of(tmp_path, url), tmp_path)
+        recipe = recipe_of(tmp_path, url)
+    log = tmp_path / "run" / "synth" / "qa" / "responses" / "00000.jsonl"
+    assert len(log.read_text().splitlines()) == 4
+    with endpoint() as (url, seen):
+        made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
+    assert recipe.models["teacher"].endpoint != url
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(records) == len(seen) + 4
+    assert len(table(made)) == 6
+
+
+def test_votes_that_disagree_reject(tmp_path):
+    def other(payload):
+        wanted = payload["response_format"]["json_schema"]["schema"]["properties"]
+        return answer(payload) if "question" in wanted or "verdict" in wanted else '{"answer": "something else"}'
+
+    with endpoint(other) as (url, _):
+        made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
+    reasons = {reason.split(":")[0] for reason in table(made)["reason"]}
+    assert reasons == {"votes"}
+
+
+def test_the_funnel_adds_up(tmp_path):
+    with endpoint() as (url, _):
+        made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
+    found = funnel(made / "candidates.parquet")
+    for _, part in found.group_by("discipline"):
+        counts = dict(zip(part["step"], part["count"], strict=True))
+        rejected = sum(count for step, count in counts.items() if step.startswith("rejected"))
+        assert counts["candidates"] == rejected + counts["accepted"]
+    assert found.filter(pl.col("step") == "candidates")["count"].sum() == 6
+
+
+def test_the_key_is_written_nowhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_KEY", "sk-very-secret-value")
+    with endpoint() as (url, _):
+        recipe = recipe_of(tmp_path, url)
+        model = recipe.models["teacher"].model_copy(update={"key_env": "TOY_KEY"})
+        synthesize(recipe.model_copy(update={"models": {"teacher": model}}), tmp_path)
+    for path in Path(tmp_path).rglob("*"):
+        if path.is_file():
+            assert b"sk-very-secret-value" not in path.read_bytes(), path
+
+
+def test_a_missing_key_is_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("TOY_KEY", raising=False)
+    with endpoint() as (url, _):
+        recipe = recipe_of(tmp_path, url)
+        model = recipe.models["teacher"].model_copy(update={"key_env": "TOY_KEY"})
+        with pytest.raises(EngineError, match="no key in the environment variable TOY_KEY"):
+            synthesize(recipe.model_copy(update={"models": {"teacher": model}}), tmp_path)
