@@ -74,20 +74,24 @@ class Task(Section):
     model: Name
     """One of `models`."""
     sampling: Sampling = Sampling()
-    window_chars: Annotated[StrictInt, Field(ge=200)] = 4000
-    """Longest part of a page in one prompt; cut at sentence ends."""
     max_pages: Count | None = None
     """Use at most this many pages, chosen by hash."""
+
+
+WindowChars = Annotated[StrictInt, Field(ge=200)]
 
 
 class ScienceQa(Task):
     """Questions and answers from a page, in nine disciplines, English and Chinese."""
 
+    window_chars: WindowChars = 4000
+    """Longest part of a page in one prompt; cut at sentence ends."""
+
     grounding: Literal["page", "inspiration"] = "page"
     """`page`: the answer must follow from the page, with evidence. `inspiration`: the page only sets the subject, as
     in Llama-3-SynE; nothing then holds the answer against a source."""
     pairs_per_page: Annotated[StrictInt, Field(ge=1, le=64)] = 4
-    """Questions asked of each window of a page."""
+    """Questions asked about a page, each about another passage."""
     question_types: tuple[QuestionType, ...] = ("open", "numeric", "yes_no", "multiple_choice", "comparison")
     discipline: str | None = None
     """Metadata field with the page's discipline. Default: the nearest by sentence embedding."""
@@ -102,6 +106,7 @@ class CodeQa(Task):
     """A programming problem from a page, its solution and tests; kept only if the solution passes them."""
 
     pairs_per_page: Annotated[StrictInt, Field(ge=1, le=64)] = 1
+    """Problems asked for from a page, each from another passage."""
     seconds: Annotated[float, Strict(), Field(gt=0.0, le=600.0)] = 5.0
     """Longest run of a solution against its tests."""
 
@@ -109,13 +114,13 @@ class CodeQa(Task):
 class Rephrase(Task):
     """A page in other words: encyclopedic, as questions and answers, or distilled."""
 
+    window_chars: WindowChars = 1500
+    """Longest part of a page rewritten at once; longer ones lose content (WRAP, arXiv 2401.16380)."""
     styles: tuple[Literal["encyclopedic", "qa", "distilled"], ...] = ("encyclopedic",)
 
 
 class Replay(Task):
     """Text that the base model writes by itself, to rehearse what it knows where its training data is not at hand."""
-
-    documents: Count = 1000
 
 
 class Synth(Section):

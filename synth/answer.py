@@ -1,4 +1,4 @@
-"""A model's raw answer held against the schema that it was asked to meet; what does not fit is refused with a reason."""
+"""A model's raw answer held against the schema that it was asked to meet; what does not fit is refused by name."""
 
 import json
 from collections.abc import Mapping
@@ -40,15 +40,15 @@ def fields(response: Response, schema: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def complete(response: Response) -> str:
-    """The text of an answer that came to its own end.
+def complete(response: Response, *, may_be_cut: bool = False) -> str:
+    """The text of an answer that came to its own end, or of any if it may be cut.
 
     Raises:
         NoAnswerError: It was cut off, or there is none.
     """
     if response.finish_reason == REFUSED:
         raise NoAnswerError("refused by the engine")
-    if response.finish_reason != "stop":
+    if response.finish_reason != "stop" and not may_be_cut:
         raise NoAnswerError("cut off")
     if not response.text.strip():
         raise NoAnswerError("empty")

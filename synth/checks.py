@@ -147,9 +147,12 @@ def restated(pair: Pair) -> Check:
         return _verdict("restated", "")
     if not answer or f" {' '.join(answer)} " in f" {' '.join(question)} ":
         return _verdict("restated", "question holds the answer" if answer else "")
-    stems = [{_ENDING.sub("", word) for word in held if word not in _STOP} for held in (question, answer)]
+    if pair.language == "zh":
+        asked, said = set(terms(pair.question)), set(terms(pair.answer))
+    else:
+        asked, said = ({_ENDING.sub("", word) for word in held if word not in _STOP} for held in (question, answer))
     has_new_number = not set(stated(pair.answer)) <= set(stated(pair.question))
-    return _verdict("restated", "" if stems[1] - stems[0] or has_new_number else "answer adds nothing to the question")
+    return _verdict("restated", "" if said - asked or has_new_number else "answer adds nothing to the question")
 
 
 def copied(pair: Pair, page: str, known: Sequence[str]) -> Check:

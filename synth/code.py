@@ -1,16 +1,24 @@
-"""Code answers, the pure part: what a model is asked for, read from its text, checked, and written as training text."""
+"""The task `code_qa`: a programming problem from a page, its solution and tests; only what passes its tests is kept.
+
+The passage is inspiration, as in Llama-3-SynE (arXiv 2407.18743) and OSS-Instruct; the evidence is the run.
+"""
 
 import ast
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-from synth import sandbox
-from synth.candidate import Check
-from synth.request import NoAnswerError
+from mixer.recipe_synth import CodeQa
+from synth import prompt, sandbox
+from synth.answer import complete, parameters
+from synth.candidate import Candidate, Check, SeedPage
+from synth.request import Ask, NoAnswerError, Request
+from synth.windows import Window, choose, windows
 
+_PASSAGE_CHARS = 1500
 _MOST_CHARS = {"problem": 4_000, "solution": 10_000, "tests": 10_000}
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -66,16 +74,16 @@ def _without_fence(text: str) -> str:
     return match["inside"] if match else text
 
 
-def verify(pair: CodePair) -> list[Check]:
+def verify(pair: CodePair, *, seconds: float = 5.0) -> list[Check]:
     """The checks `format`, `runs` and `meaningful`, in this order, up to the first that fails."""
     if problem := _format_problem(pair):
         return [Check("format", passed=False, score=0.0, detail=problem)]
     checks = [Check("format", passed=True, score=1.0)]
-    verdict = sandbox.run(pair.solution, pair.tests)
+    verdict = sandbox.run(pair.solution, pair.tests, seconds=seconds)
     seen = verdict.reason if verdict.passed else f"{verdict.reason}\n{verdict.detail}".strip()
     checks.append(Check("runs", verdict.passed, float(verdict.passed), seen))
     if verdict.passed:
-        noticed = sandbox.is_meaningful(pair.solution, pair.tests)
+        noticed = sandbox.is_meaningful(pair.solution, pair.tests, seconds=seconds)
         checks.append(Check("meaningful", noticed, float(noticed), "" if noticed else "tests prove nothing"))
     return checks
 
@@ -120,3 +128,37 @@ def training_text(pair: CodePair) -> str:
     longest = max(map(len, re.findall(r"`+", pair.solution)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{pair.problem}\n\n{fence}python\n{pair.solution.strip()}\n{fence}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFlow:
+    """The task `code_qa` with its settings: a problem, a solution and tests from each of a few passages of a page."""
+
+    chat: ClassVar[bool] = True
+    task: CodeQa
+    seed: int
+
+    async def __call__(self, page: SeedPage, ask: Ask) -> list[Candidate]:
+        parts = windows(page.text, _PASSAGE_CHARS)
+        chosen = choose(parts, self.task.pairs_per_page, self.seed, page.source, page.id)
+        return list(
+            await asyncio.gather(*(self._write(page, window, number, ask) for number, window in enumerate(chosen)))
+        )
+
+    async def _write(self, page: SeedPage, window: Window, number: int, ask: Ask) -> Candidate:
+        name = f"code_qa.{page.language}"
+        values = {"passage": page.text[window.start : window.end]}
+        request = Request(
+            prompt.messages(name, values=values), prompt.version(name), SCHEMA, parameters(self.task.sampling)
+        )
+        found = Candidate(f"{page.id}#{number}", page, window.start, window.end, prompt.version(name))
+        try:
+            response = await ask(request)
+            found = replace(found, keys=(response.key,))
+            pair = parse(complete(response))
+        except NoAnswerError as error:
+            return replace(found, reason=f"generation: {error}")
+        # In a thread: the engine's other answers must not wait for this one's tests.
+        checks = await asyncio.to_thread(verify, pair, seconds=self.task.seconds)
+        reason = next((f"{check.name}: {check.detail.splitlines()[0]}" for check in checks if not check.passed), "")
+        return replace(found, text=training_text(pair), checks=tuple(checks), reason=reason)

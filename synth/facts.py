@@ -58,9 +58,8 @@ _CHOICE = re.compile(r"\(?([A-Ha-h])(?:$|[).:\uff09\uff0e\uff1a\u3001]\s*(.*))",
 _PUNCTUATION = re.compile(r"[\"?;\u3002\u3001\u300a\u300b\u3008\u3009]|[.,:](?!\d)|(?<!\d)!")
 _FILLERS = set(plain_words("about around approximately roughly the of a in to from 约 大 共 至 到"))
 _FORMULA = re.compile(r"\\[a-zA-Z]+|\$|\^|\u221a|\d\s*[*=]|[a-z]\s*[-+*/=]\s*\w|\d\s*/\s*\d|\)\s*\(")
-_TOO_HARD = re.compile(
-    r"\\(?:int|sum|prod|lim|binom)|\d{20}|!|\^\W*\d{3}|\^\s*[{(][^)}]*\^|\^\W*\w+\W*\^|[)}]\s*\^\W*\d\d"
-)
+_TOO_HARD = re.compile(r"\\(?:int|sum|prod|lim|bin)|\d{20}|!|\^\W*(?:\d{3}|\w+\W*\^)|\^ *[{(][^)}]*\^|[)}] *\^\W*\d\d")
+_SIGNED = re.compile(r"[+*^=<>!\\]|\d ?/|\b[a-z] ?-|\d[a-z] ?-|- ?[a-z]\b")
 Stated = dict[Fraction, set[str]]
 
 
@@ -262,10 +261,9 @@ def _bare(text: str) -> str:
 
 def _equal_numbers(a: str, b: str) -> bool:
     """Whether both state the same numbers, with the same words about them or, behind them, up to two more."""
-    one, two = list(numbers(a)), list(numbers(b))
-    if not one or len(one) != len(two):
+    one, two, flat_a, flat_b = list(numbers(a)), list(numbers(b)), plain(a).text, plain(b).text
+    if not one or len(one) != len(two) or _SIGNED.search(flat_a) or _SIGNED.search(flat_b):
         return False
-    flat_a, flat_b = plain(a).text, plain(b).text
     for left, right in zip(one, two, strict=True):
         is_other_unit = left.unit and right.unit and left.unit != right.unit
         is_other_sign = _is_negative(left, flat_a) != _is_negative(right, flat_b)
@@ -279,12 +277,11 @@ def _is_negative(number: Number, flat: str) -> bool:
     return re.search(r"(?:^|[ (=])-$", flat[max(0, number.start - 2) : number.start]) is not None
 
 
-def _around(flat: str, cut: Sequence[Number]) -> tuple[list[str], list[str]]:
+def _around(flat: str, cut: Sequence[Number]) -> tuple[list[str], ...]:
     """The words before the last number, without numbers, and the words behind it."""
     ends = [0, *(number.end for number in cut)]
     head = "".join(flat[end : number.start] + " " for end, number in zip(ends, cut, strict=False))
-    behind, before = ([word for word in plain_words(text) if word not in _FILLERS] for text in (flat[ends[-1] :], head))
-    return before, behind
+    return tuple([word for word in plain_words(text) if word not in _FILLERS] for text in (head, flat[ends[-1] :]))
 
 
 def _equal_formulas(a: str, b: str) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 from datatrove.data import Document
@@ -24,10 +24,8 @@ from synth.answer import REFUSED
 from synth.candidate import Candidate, SeedPage
 from synth.engine import Endpoint
 from synth.log import ResponseLog
-from synth.request import Ask, Request, Response
+from synth.request import TEXT, Ask, Request, Response
 
-Flow = Callable[[SeedPage, Ask], Awaitable[list[Candidate]]]
-"""Writes from one page; a task with its settings. Picklable, and its requests depend on its arguments alone."""
 Generate = Callable[[dict[str, Any]], Coroutine[Any, Any, InferenceResult]]
 
 _REQUESTS = 64
@@ -39,6 +37,16 @@ _LONGEST_S = 1800.0
 
 class MissingError(Exception):
     """The log holds no answer to a request."""
+
+
+class Flow(Protocol):
+    """A task with its settings: writes from one page. Picklable; its requests depend on its arguments alone."""
+
+    @property
+    def chat(self) -> bool:
+        """Whether it asks chat messages, or has text continued."""
+
+    def __call__(self, page: SeedPage, ask: Ask) -> Awaitable[list[Candidate]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +157,7 @@ def _runner(job: Job) -> InferenceRunner:
         server_type="endpoint",
         model_name_or_path=endpoint.name,
         endpoint_url=endpoint.url,
+        use_chat=job.flow.chat,
         max_concurrent_generations=_REQUESTS,
         max_concurrent_documents=_PAGES,
         metric_interval=3600,
@@ -264,6 +273,8 @@ class _Engine:
 
 
 def _payload(request: Request) -> dict[str, Any]:
+    if request.messages[0]["role"] == TEXT:
+        return {"prompt": request.messages[0]["content"], **request.parameters}
     payload: dict[str, Any] = {"messages": list(request.messages), **request.parameters}
     if request.schema is not None:
         schema = {"name": "answer", "schema": request.schema, "strict": True}

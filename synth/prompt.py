@@ -69,12 +69,6 @@ def messages(name: str, *, page: str | None = None, values: Mapping[str, Any]) -
         name: File name without suffix, such as `vote.en`; the part after the dot is the language.
         page: Shown first, between marks that depend on it, or None.
         values: What the file's placeholders stand for; one too few is an error.
-
-    Example:
-        >>> messages("vote.en", page="Cats purr.", values={"question": "Who purrs?", "choices": (), "has_page": True})[1][
-        ...     "content"
-        ... ].splitlines()[1]
-        'Cats purr.'
     """
     environment = _environment()
     text = environment.get_template(f"{name}.jinja").render(values).strip()

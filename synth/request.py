@@ -6,6 +6,9 @@ from typing import Any
 
 from mixer.run import digest
 
+TEXT = "text"
+"""Role of the only message of a request that is to be continued as plain text, not answered as a chat."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -1,4 +1,4 @@
-"""Accepted pairs as text to train on: several wordings chosen by hash, so that no wording is learnt for its own sake."""
+"""Accepted pairs as text to train on: wordings chosen by hash, so that none is learnt for its own sake."""
 
 from mixer.run import digest
 from synth.candidate import Pair

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import polars as pl
 import pyarrow as pa
@@ -17,15 +17,18 @@ import pyarrow.parquet as pq
 from mixer.errors import SourceError
 from mixer.prepare import Context
 from mixer.recipe_sources import SynthSource
-from mixer.recipe_synth import Model, ScienceQa, Task
+from mixer.recipe_synth import CodeQa, Model, Rephrase, Replay, ScienceQa, Task
 from mixer.run import digest, link, staged
 from mixer.table import scan
 from synth import disciplines, embed, output, prompt
 from synth.candidate import Candidate, SeedPage
+from synth.code import CodeFlow
 from synth.duplicates import duplicates
 from synth.engine import Endpoint, serve
 from synth.generate import Flow, Job, candidates, generate
 from synth.log import ResponseLog
+from synth.rehearse import ReplayFlow
+from synth.rephrase import RephraseFlow
 from synth.request import Ask
 from synth.science import write_pairs
 from synth.surface import templates
@@ -43,6 +46,7 @@ _BATCH = 256
 class ScienceFlow:
     """The task `science_qa` with its settings."""
 
+    chat: ClassVar[bool] = True
     task: ScienceQa
     seed: int
 
@@ -153,6 +157,12 @@ def task_of(context: Context, source: SynthSource) -> Task:
 
 def flow_of(task: Task, seed: int) -> Flow:
     """The coroutine that writes from one page."""
+    if isinstance(task, CodeQa):
+        return CodeFlow(task, seed)
+    if isinstance(task, Rephrase):
+        return RephraseFlow(task)
+    if isinstance(task, Replay):
+        return ReplayFlow(task)
     assert isinstance(task, ScienceQa)
     return ScienceFlow(task, seed)
 
@@ -259,8 +269,8 @@ def _repeated(pages: Path, flow: Flow, log: ResponseLog) -> Mapping[str, str]:
     ids, questions = [], []
     for _, found in candidates(pages, flow, log):
         for each in found or ():
-            if not each.reason and each.pair is not None:
+            if not each.reason:
                 ids.append(each.id)
-                questions.append(each.pair.question)
+                questions.append(each.pair.question if each.pair else each.text)
     witnesses = duplicates(questions, templates())
     return {ids[i]: f"duplicate: {share:.2f} of it in {ids[kept]}" for i, (kept, share) in witnesses.items()}

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import re
+import time
 from collections import defaultdict
 from dataclasses import replace
 
@@ -94,6 +95,12 @@ def test_form_names_the_first_problem(spoilt, problem):
 )
 def test_form_lets_sound_pairs_pass(sound):
     assert form(sound).passed, form(sound).detail
+
+
+def test_restated_in_chinese():
+    assert restated(zh("孪生素数是什么？", "孪生素数猜想")).passed
+    assert not restated(zh("拥有者阿姆斯特丹的雨林是什么？", "雨林")).passed
+    assert restated(zh("是磨坊还是房子更老？", "磨坊")).passed
 
 
 @pytest.mark.parametrize(
@@ -188,6 +195,15 @@ def test_checks_are_total_and_scores_stay_in_bounds(some, page, known):
     checks = free_checks(some, page, known=known)
     assert [check.name for check in checks] == ORDER
     assert all(0 <= check.score <= 1 for check in checks)
+
+
+@pytest.mark.parametrize("unit", ["1 ", "A. ", "黑豹队丢了三百零八分，", "<|", "{a ", '"“', "问：", "\u0301\u0316"])
+def test_a_hostile_page_or_pair_costs_seconds(unit):
+    start = time.perf_counter()
+    free_checks(pair(), unit * (600_000 // len(unit)))
+    free_checks(Pair(unit * 20_000, unit * 20_000, evidence=(unit * 20_000,), explanation=unit * 20_000), PAGE)
+    # Measured at 1 to 14 s; quadratic work would take hours.
+    assert time.perf_counter() - start < 60
 
 
 # Real questions and spoilt ones.
