@@ -90,6 +90,9 @@ class ScienceQa(Task):
     grounding: Literal["page", "inspiration"] = "page"
     """`page`: the answer must follow from the page, with evidence. `inspiration`: the page only sets the subject, as
     in Llama-3-SynE; nothing then holds the answer against a source."""
+    answers: Literal["extractive", "free"] = "extractive"
+    """`extractive`: the answer is words of a passage, chosen by hash, and the model writes the question. `free`: the
+    model quotes its evidence, answers, and asks; for models of some billions of parameters."""
     pairs_per_page: Annotated[StrictInt, Field(ge=1, le=64)] = 4
     """Questions asked about a page, each about another passage."""
     question_types: tuple[QuestionType, ...] = ("open", "numeric", "yes_no", "multiple_choice", "comparison")

@@ -22,7 +22,7 @@ from mixer.errors import EngineError
 from mixer.execute import Step, execute
 from synth.answer import REFUSED
 from synth.candidate import Candidate, SeedPage
-from synth.engine import Endpoint
+from synth.engine import Endpoint, answers
 from synth.log import ResponseLog
 from synth.request import TEXT, Ask, Request, Response
 
@@ -31,6 +31,7 @@ Generate = Callable[[dict[str, Any]], Coroutine[Any, Any, InferenceResult]]
 _REQUESTS = 64
 _PAGES = 24
 _ATTEMPTS = 12
+_SAME_FAULT = 3
 _PAUSE_S = 5.0
 _LONGEST_S = 1800.0
 
@@ -245,6 +246,9 @@ class _Engine:
             except (ServerError, InferenceError) as error:
                 if isinstance(error, InferenceError) and "BadRequestError" in str(error.error):
                     return replace(empty, text=str(error.error)[:500])
+                if attempt + 1 >= _SAME_FAULT and await asyncio.to_thread(answers, self._endpoint.url):
+                    # The engine is well: it is this request that it cannot serve.
+                    return replace(empty, text=str(error)[:500])
                 if attempt + 1 == _ATTEMPTS:
                     raise
                 await asyncio.sleep(_PAUSE_S)

@@ -1,7 +1,8 @@
 """The task `science_qa`: questions and answers from a page, each with its evidence, each verified before it counts.
 
-The model never picks what to ask about by itself: a passage is chosen by hash, then the model copies the words that
-hold an answer, states the answer, and asks for it last. Small models keep to a passage, and rarely to a page.
+The model never picks what to ask about by itself: a passage is chosen by hash. With `answers: extractive` the answer is
+chosen too and the model only asks for it, which a small model can do; with `free` it copies the words that hold an
+answer, states the answer, and asks for it last.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Any
 
 from mixer.recipe_synth import ScienceQa
 from mixer.run import digest
-from synth import disciplines, prompt
+from synth import disciplines, extractive, prompt
 from synth.answer import fields, parameters
 from synth.candidate import Candidate, Pair, QuestionType, SeedPage
 from synth.request import Ask, NoAnswerError, Request
@@ -99,30 +100,44 @@ async def _write(
     language: str,
     demonstrations: Sequence[Pair],
 ) -> Candidate:
-    grounded = task.grounding == "page"
-    name = f"{'science_qa' if grounded else 'inspiration'}.{language}"
-    wanted, answer = _WANTED[language][kind]
-    values = {
-        "discipline": disciplines.shown(page.discipline, language),
-        "passage": page.text[anchor.start : anchor.end],
-        "wanted": wanted,
-        "answer": answer,
-        "choices": kind == "multiple_choice",
-        "demonstrations": demonstrations,
-    }
-    shown = page.text[window.start : window.end]
-    schema = schema_of(kind, language, grounded=grounded)
-    messages = prompt.messages(name, page=shown if grounded else None, values=values)
+    shown, passage = page.text[window.start : window.end], page.text[anchor.start : anchor.end]
+    if task.grounding == "page" and task.answers == "extractive":
+        draft = extractive.draft(shown, passage, kind, language, page.source, page.id, number)
+        prepared = extractive.request(draft, page.discipline, demonstrations)
+    else:
+        draft = None
+        prepared = _free_request(page, passage, kind, language, task, demonstrations)
+    name, values, schema = prepared
+    messages = prompt.messages(name, page=shown if task.grounding == "page" else None, values=values)
     request = Request(messages, prompt.version(name), schema, parameters(task.sampling))
     candidate = Candidate(f"{page.id}#{number}", page, window.start, window.end, prompt.version(name))
     try:
         response = await ask(request)
         candidate = replace(candidate, keys=(response.key,))
-        pair = _pair(fields(response, schema), kind, language)
+        found = fields(response, schema)
     except NoAnswerError as error:
         return replace(candidate, reason=f"generation: {error}")
+    pair = replace(draft, question=found["question"].strip()) if draft else _pair(found, kind, language)
     known = [*prompt.leaks(name), *(demonstration.question for demonstration in demonstrations)]
     return await verify(replace(candidate, pair=pair), shown, ask, task, known=known)
+
+
+def _free_request(
+    page: SeedPage, passage: str, kind: QuestionType, language: str, task: ScienceQa, demonstrations: Sequence[Pair]
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Prompt, values and schema where the model itself states evidence and answer."""
+    grounded = task.grounding == "page"
+    wanted, answer = _WANTED[language][kind]
+    values = {
+        "discipline": disciplines.shown(page.discipline, language),
+        "passage": passage,
+        "wanted": wanted,
+        "answer": answer,
+        "choices": kind == "multiple_choice",
+        "demonstrations": demonstrations,
+    }
+    name = f"{'science_qa' if grounded else 'inspiration'}.{language}"
+    return name, values, schema_of(kind, language, grounded=grounded)
 
 
 def schema_of(kind: QuestionType, language: str, *, grounded: bool) -> dict[str, Any]:

@@ -30,7 +30,10 @@ async def verify(candidate: Candidate, shown: str, ask: Ask, task: ScienceQa, *,
     """
     pair = candidate.pair
     assert pair is not None
-    found = [*free_checks(pair, shown, known=known), relevance(pair, shown)]
+    found = free_checks(pair, shown, known=known)
+    if pair.kind != "yes_no" and pair.answer not in pair.evidence:
+        # Made for an answer that is a few words of the page; a whole sentence is its own surroundings.
+        found.append(relevance(pair, shown))
     checks = [_judged(check, task) for check in found]
     aligned = [align(quote, shown) for quote in pair.evidence]
     offset = candidate.start

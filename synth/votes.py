@@ -20,6 +20,9 @@ from synth.request import Ask, NoAnswerError, Request
 
 NONE = {"en": "not answerable", "zh": "无法回答"}
 _MAX_ANSWER = 160
+_LONG = 8
+_PART = 3
+"""Words from which an answer is a statement, and the least that a vote must give of one."""
 _FIGURES = re.compile(r"\d+(?:[.,]\d+)*")
 _WORDS = re.compile(r"[^\W_]+")
 _HAN = re.compile(r"[\u3400-\u9fff]")
@@ -71,7 +74,7 @@ def _schema(pair: Pair) -> dict[str, Any]:
 
 
 def same(a: str, b: str, kind: str) -> bool:
-    """Whether two answers mean the same: equal, or the same numbers and mostly the same words.
+    """Whether a vote `a` means the answer `b`: equal, or the same numbers and mostly the same words.
 
     Example:
         >>> same("the cell membrane", "cell membrane", "open"), same("3 m", "4 m", "open")
@@ -79,11 +82,15 @@ def same(a: str, b: str, kind: str) -> bool:
     """
     if equal_answers(a, b, kind):
         return True
-    if kind in {"yes_no", "multiple_choice"} or _FIGURES.findall(a) != _FIGURES.findall(b):
+    if kind in {"yes_no", "multiple_choice"}:
         return False
     left, right = _words(a), _words(b)
     common = len(left & right)
-    return common > 0 and 2 * common / (len(left) + len(right)) >= 0.6
+    if len(right) > _LONG:
+        # A statement is met by an answer that says part of it, in its words and with none of its own numbers.
+        is_part = set(_FIGURES.findall(a)) <= set(_FIGURES.findall(b))
+        return is_part and len(left) >= _PART and common >= 0.7 * len(left)
+    return common > 0 and _FIGURES.findall(a) == _FIGURES.findall(b) and 2 * common / (len(left) + len(right)) >= 0.6
 
 
 def _words(text: str) -> set[str]:

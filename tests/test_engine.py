@@ -74,7 +74,7 @@ def test_a_server_that_dies_is_started_again_on_the_same_port(stand_in, tmp_path
         parent = int(Path(f"/proc/{int(children.read_text())}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(parent, signal.SIGKILL)
         wait_for(lambda: len(children.read_text().split()) == 2)
-        wait_for(lambda: engine._answers(found.url))
+        wait_for(lambda: engine.answers(found.url))
         first, second = map(int, children.read_text().split())
         assert not is_alive(first)
         assert is_alive(second)
