@@ -1,6 +1,5 @@
 """The `mixer` command: parse, call one function, print. stdout is the result, stderr everything else."""
 
-import errno
 import json
 import os
 import shlex
@@ -10,38 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from mixer.errors import MixerError, RecipeError
-
-
-class _Group(TyperGroup):
-    """Ends with exit code 2 and no traceback when the user can mend it; anything else is our bug and shows one."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except MixerError as error:
-            hint = f"\n\nhint: {error.hint}" if error.hint else ""
-            say(f"error: {error}{hint}")
-            raise typer.Exit(2) from None
-        except OSError as error:
-            if error.errno not in _ENVIRONMENT:
-                raise
-            say(
-                f"error: {error.filename}: {error.strerror}\n\nhint: check the path, its permissions and the free space"
-            )
-            raise typer.Exit(2) from None
-
-
-_ENVIRONMENT = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST),
-    *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
-}
-"""What the machine refuses, and the user can mend."""
+from mixer.cli_group import Group, say
+from mixer.errors import RecipeError
 
 app = typer.Typer(
-    cls=_Group,
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,11 +33,6 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value: stages.0.token_budget=30M."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-
-
-def say(line: str) -> None:
-    """Print a line for people on stderr."""
-    typer.echo(line, err=True)
 
 
 @app.command()
@@ -154,6 +122,10 @@ def synth(
     regenerate: Annotated[
         bool, typer.Option("--regenerate", help="Forget the answers in the response log and ask the model anew.")
     ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="LABELLED", help="Measure the checks on labelled or gold pairs (jsonl) instead."),
+    ] = None,
     set_: Set = None,
     json_: Json = False,
 ) -> None:
@@ -172,6 +144,8 @@ def synth(
     if not loaded.synth_sources:
         raise RecipeError(f"{path}: got no source of `kind: synth`, expected one", hint="`mixer schema` describes it")
     target = _run(run, loaded)
+    if calibrate is not None:
+        return _calibrate(loaded, path.parent, target, calibrate, json_=json_)
     with _synthesizer(path.parent, regenerate=regenerate) as synthesize:
         made = synthesize_only(
             loaded,
@@ -188,7 +162,27 @@ def synth(
     else:
         tables.show_funnels(funnels)
         typer.echo(f"Run: {target}")
-    say(f"next: mixer build {recipe}{_spelled(run, set_)}")
+    return say(f"next: mixer build {recipe}{_spelled(run, set_)}")
+
+
+def _calibrate(loaded: Any, base: Path, run: Path, labelled: Path, *, json_: bool) -> None:
+    from mixer import tables
+    from mixer.prepare import Context
+    from mixer.run import locked, write_json
+    from mixer.steps import Steps
+    from synth.labelled import read
+
+    task = loaded.synth.science_qa
+    if task is None:
+        raise RecipeError("synth.science_qa: got none, expected one to calibrate", hint="`mixer schema` describes it")
+    rows = read(labelled)
+    with locked(run), _synthesizer(base) as synthesizer:
+        found = synthesizer.calibrate(Context(loaded, base, run, _store(), 1, Steps(run, say), say), task, rows)
+        write_json(run / "synth" / "calibrate" / "report.json", found)
+    if json_:
+        return typer.echo(json.dumps(found, indent=2))
+    tables.show_calibration(found)
+    return say(f"next: put thresholds into synth.science_qa.verify; all of it is in {run}/synth/calibrate/report.json")
 
 
 @app.command()

@@ -95,6 +95,21 @@ def show_funnels(funnels: Mapping[str, Any]) -> None:
         _print(table, "")
 
 
+def show_calibration(found: Mapping[str, Any]) -> None:
+    """Print what passes by label, then for each check what it rejects at each share of gold kept."""
+    decision = _table("all checks together", "pairs", "passed")
+    for label, row in found["decision"].items():
+        decision.add_row(label, f"{row['pairs']:,}", f"{row['passed']:.3f}")
+    wrong = sorted({label for points in found["curves"].values() for point in points for label in point["rejected"]})
+    curves = _table("check", "threshold", "gold kept", *(f"rejects {label}" for label in wrong), "precision")
+    for name, points in found["curves"].items():
+        for point in points:
+            rejected = [f"{point['rejected'].get(label, 0.0):.3f}" for label in wrong]
+            numbers = [f"{point['threshold']:.3f}", f"{point['gold_kept']:.3f}", *rejected, f"{point['precision']:.3f}"]
+            curves.add_row(name, *numbers)
+    _print(decision, "", curves)
+
+
 def show_costs(estimate: "Estimate") -> None:
     """Print what the build would need."""
     costs = estimate.costs()

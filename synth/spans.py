@@ -6,21 +6,26 @@ from collections.abc import Iterator
 from mixer.run import digest
 from synth.candidate import QuestionType
 
+_UNIT = r"(?:\s?(?:%|°\s?[CFK]?|[a-zA-Zµμ]{1,12}\b(?:/[a-z]+)?))?"
 _NUMBER = re.compile(
-    r"(?<![\w.,-])(?:about |some |over |nearly )?\d[\d,]*(?:\.\d+)?(?:\s?(?:%|°\s?[CFK]?|[a-zA-Zµμ]{1,12}\b(?:/[a-z]+)?))?"
+    rf"(?<![\w.,-])(?:about |some |over |nearly )?\d[\d,]*(?:\.\d+)?{_UNIT}"
     r"|\d[\d,.]*\s?(?:%|万|亿)?[\u3400-\u9fff]{0,2}"
 )
-_NAME = re.compile(r"(?<=[a-z,;:] )(?:[A-Z][\w’'-]+|[A-Z]{2,})(?: (?:of |the )?[A-Z][\w’'-]+)*|《[^》]{1,30}》|“[^”]{2,30}”")
-_WORD = re.compile(r"[A-Za-z][A-Za-z’'-]*")
-_STOP = frozenset(
-    "a an the and or but nor so yet if then than that this these those it its they them their he she his her we our you"
-    " your i is are was were be been being am do does did has have had having will would can could may might must shall"
-    " should not no of in on at by for to from with without into onto over under between among through during before"
-    " after above below up down out off about as also only very much many more most less least such same other another"
-    " each every all any both few some which who whom whose what when where why how there here because while although"
-    " though since until unless however therefore thus hence just even still already often usually always never again"
-    " called known used using use make makes made like one two first second new per via let us see example figure table".split()
+_NAME = re.compile(
+    r"(?<=[a-z,;:] )(?:[A-Z][\w’'-]+|[A-Z]{2,})(?: (?:of |the )?[A-Z][\w’'-]+)*|《[^》]{1,30}》|“[^”]{2,30}”"
 )
+_WORD = re.compile(r"[A-Za-z][A-Za-z’'-]*")
+_STOP_WORDS = """
+a an the and or but nor so yet if then than that this these those it its they them their he she his her
+we our you your i is are was were be been being am do does did has have had having will would can could
+may might must shall should not no of in on at by for to from with without into onto over under between
+among through during before after above below up down out off about as also only very much many more
+most less least such same other another each every all any both few some which who whom whose what when
+where why how there here because while although though since until unless however therefore thus hence
+just even still already often usually always never again called known used using use make makes made
+like one two first second new per via let us see example figure table
+"""
+_STOP = frozenset(_STOP_WORDS.split())
 _MOST_WORDS = 4
 _LEAST_CHARS = 5
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,27 +18,28 @@ from mixer.prepare import Context
 from mixer.recipe_sources import SynthSource
 from mixer.recipe_synth import CodeQa, Model, Rephrase, Replay, ScienceQa, Task
 from mixer.run import digest, link, staged
-from mixer.table import scan
-from synth import disciplines, embed, output, prompt
+from synth import output, prompt
+from synth.calibrate import CalibrateFlow, report, rows_of
 from synth.candidate import Candidate, SeedPage
 from synth.code import CodeFlow
 from synth.duplicates import duplicates
 from synth.engine import Endpoint, serve
 from synth.generate import Flow, Job, candidates, generate
+from synth.labelled import Labelled
 from synth.log import ResponseLog
+from synth.pages import PAGES, write_pages
 from synth.rehearse import ReplayFlow
 from synth.rephrase import RephraseFlow
 from synth.request import Ask
 from synth.science import write_pairs
 from synth.surface import templates
+from synth.verify import decides
 
 VERSION = 1
 """Raise it when the same answers would give other candidates or documents."""
 
 Locate = Callable[[Model], tuple[Path | None, str]]
 """Folder of a model's weights (None for an endpoint), and its fingerprint."""
-_PAGES_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "url", "language", "discipline")])
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Synthesizer:
         if target.is_dir() and not self._regenerate:
             context.say(f"skip synth {name}: nothing changed")
         else:
-            self._make(context, name, task, model, (folder, fingerprint), documents, target)
+            self._make(context, name, task, (folder, fingerprint), documents, target)
         with staged(home / "result") as scratch:
             link(target / "candidates.parquet", scratch / "candidates.parquet")
         (home / "result" / "candidates.parquet").replace(home / "candidates.parquet")
@@ -112,25 +112,16 @@ class Synthesizer:
         context: Context,
         name: str,
         task: Task,
-        model: Model,
         found: tuple[Path | None, str],
         documents: Sequence[Path],
         target: Path,
     ) -> None:
-        folder, fingerprint = found
-        work = context.cache / "synth-work" / name
-        work.mkdir(parents=True, exist_ok=True)
-        pages = work / "pages.parquet"
+        fingerprint = found[1]
+        pages = _work(context, name) / "pages.parquet"
         write_pages(pages, documents, task, seed=context.recipe.seed, name=name)
         flow = flow_of(task, context.recipe.seed)
-        log = context.run / "synth" / name / "responses"
-        todo = work / "todo.parquet"
-        missing = _write_missing(pages, flow, ResponseLog(log, fingerprint), todo)
+        log = self._answer(context, name, pages, flow, task.model, found)
         total = pq.ParquetFile(pages).metadata.num_rows
-        context.say(f"make synth {name}: {missing:,} of {total:,} pages to ask about, the others are in the log")
-        if missing:
-            endpoint = self._endpoint(context, task.model, model, folder, fingerprint)
-            generate(Job(todo, flow, log, endpoint, work), f"synth {name}")
         made_with = {"model": f"{task.model}@{fingerprint}", "parameters": str(task.sampling.model_dump())}
         with staged(target) as scratch:
             results = _verified(pages, flow, ResponseLog(log, fingerprint), task, name)
@@ -140,12 +131,51 @@ class Synthesizer:
                 f"synth {name}: got {counts['pages']:,} pages out, expected {total:,}", hint="run it again"
             )
 
+    def _answer(
+        self, context: Context, name: str, pages: Path, flow: Flow, model: str, found: tuple[Path | None, str]
+    ) -> Path:
+        """The folder of a log that holds every answer the flow asks about these pages; starts the engine if it must."""
+        folder, fingerprint = found
+        log, work = context.run / "synth" / name / "responses", _work(context, name)
+        missing = _write_missing(pages, flow, ResponseLog(log, fingerprint), work / "todo.parquet")
+        total = pq.ParquetFile(pages).metadata.num_rows
+        context.say(f"make synth {name}: {missing:,} of {total:,} pages to ask about, the others are in the log")
+        if missing:
+            endpoint = self._endpoint(context, model, context.recipe.models[model], folder, fingerprint)
+            generate(Job(work / "todo.parquet", flow, log, endpoint, work), f"synth {name}")
+        return log
+
+    def calibrate(self, context: Context, task: ScienceQa, rows: Sequence[Labelled]) -> dict[str, Any]:
+        """What each check keeps of gold and rejects of each corruption; see `calibrate.report`.
+
+        Args:
+            context: The Run, whose log keeps the answers.
+            task: Says which model is asked, and for how many votes; with no votes and no support none is.
+            rows: Labelled pairs.
+        """
+        flow = CalibrateFlow(task, tuple(rows))
+        asks = task.verify.votes or task.verify.support
+        found = self._locate(context.recipe.models[task.model]) if asks else (None, "none")
+        pages = _work(context, "calibrate") / "pages.parquet"
+        table = [asdict(SeedPage(str(i), row.page, "labelled", None, row.pair.language)) for i, row in enumerate(rows)]
+        pq.write_table(pa.Table.from_pylist(table, schema=PAGES), pages)
+        log = self._answer(context, "calibrate", pages, flow, task.model, found)
+        results = _complete(pages, flow, ResponseLog(log, found[1]), "calibrate")
+        candidates_found = [each for _, its in results for each in its]
+        return report(rows_of(candidates_found, rows, lambda name: decides(name, task)))
+
     def _endpoint(self, context: Context, name: str, model: Model, folder: Path | None, fingerprint: str) -> Endpoint:
         if name not in self._endpoints:
             log = context.run / "synth" / f"engine-{name}.log"
             served = serve(model, folder=folder, fingerprint=fingerprint, log=log, say=context.say)
             self._endpoints[name] = self._servers.enter_context(served)
         return self._endpoints[name]
+
+
+def _work(context: Context, name: str) -> Path:
+    work = context.cache / "synth-work" / name
+    work.mkdir(parents=True, exist_ok=True)
+    return work
 
 
 def task_of(context: Context, source: SynthSource) -> Task:
@@ -191,51 +221,13 @@ def _forget(log: Path) -> None:
         path.unlink()
 
 
-def write_pages(path: Path, documents: Sequence[Path], task: Task, *, seed: int, name: str) -> None:
-    """Write the pages to ask about: all of them, or `max_pages` by hash, each with language and discipline."""
-    chosen = _chosen(documents, task.max_pages, seed, name)
-    with pq.ParquetWriter(path, _PAGES_SCHEMA, compression="zstd") as out:
-        for folder in documents:
-            for batch in pq.ParquetFile(folder / "documents.parquet").iter_batches(batch_size=_BATCH):
-                rows = [row for row in batch.to_pylist() if chosen is None or row["id"] in chosen]
-                out.write_table(pa.Table.from_pylist(_described(rows, task), schema=_PAGES_SCHEMA))
-
-
-def _chosen(documents: Sequence[Path], most: int | None, seed: int, name: str) -> set[str] | None:
-    if most is None:
-        return None
-    ids = pl.concat([scan(folder / "documents.parquet").select("id") for folder in documents]).collect()["id"].to_list()
-    return set(sorted(ids, key=lambda identity: digest([seed, name, identity]))[:most])
-
-
-def _described(rows: list[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
-    import json
-
-    metadata = [json.loads(row["metadata"]) for row in rows]
-    key = getattr(task, "discipline", None)
-    if key is not None:
-        fields = [str(found.get(key) or "general education") for found in metadata]
-    elif isinstance(task, ScienceQa) and embed.is_available():
-        fields = disciplines.nearest([row["text"] for row in rows], embed.Encoder())
-    else:
-        fields = ["general education"] * len(rows)
-    return [
-        {
-            **{key: row[key] for key in ("id", "text", "source", "url")},
-            "language": "zh" if found.get("language", "en").startswith("zh") else "en",
-            "discipline": discipline,
-        }
-        for row, found, discipline in zip(rows, metadata, fields, strict=True)
-    ]
-
-
 def _write_missing(pages: Path, flow: Flow, log: ResponseLog, todo: Path) -> int:
     """Write the pages whose answers are not all in the log; returns how many."""
     count = 0
-    with pq.ParquetWriter(todo, _PAGES_SCHEMA, compression="zstd") as out:
+    with pq.ParquetWriter(todo, PAGES, compression="zstd") as out:
         for page, found in candidates(pages, flow, log):
             if found is None:
-                out.write_table(pa.Table.from_pylist([asdict(page)], schema=_PAGES_SCHEMA))
+                out.write_table(pa.Table.from_pylist([asdict(page)], schema=PAGES))
                 count += 1
     return count
 

@@ -48,9 +48,7 @@ def windows(text: str, limit: int) -> list[Window]:
     """The page in parts of at most `limit` characters, cut between sentences, or inside one that is longer."""
     parts: list[Window] = []
     for sentence in sentences(text):
-        pieces = [
-            Window(at, min(at + limit, sentence.end)) for at in range(sentence.start, sentence.end, limit)
-        ]
+        pieces = [Window(at, min(at + limit, sentence.end)) for at in range(sentence.start, sentence.end, limit)]
         for piece in pieces:
             if parts and piece.end - parts[-1].start <= limit:
                 parts[-1] = Window(parts[-1].start, piece.end)

@@ -1,0 +1,168 @@
+"""How good the checks are: for each, and for all together, what is kept of gold and rejected of each corruption."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mixer.recipe_synth import ScienceQa
+from synth.candidate import Candidate, Check, SeedPage
+from synth.checks import free_checks
+from synth.labelled import GOLD, Labelled
+from synth.relevance import relevance
+from synth.request import Ask
+from synth.support import check_support
+from synth.votes import agreement, ask_again, novelty
+
+KEPT = (0.98, 0.95, 0.90, 0.80)
+"""Shares of gold at which rejection is reported."""
+COMBINED = "combined"
+_RIDGE = 1.0
+_STEPS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A labelled pair with the score of each check."""
+
+    label: str
+    kind: str
+    discipline: str
+    group: str
+    passed: bool
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateFlow:
+    """All checks of labelled pairs, none skipped because another failed; `page.id` is the pair's number."""
+
+    chat: ClassVar[bool] = True
+    task: ScienceQa
+    rows: tuple[Labelled, ...]
+
+    async def __call__(self, page: SeedPage, ask: Ask) -> list[Candidate]:
+        row = self.rows[int(page.id)]
+        checks = [*free_checks(row.pair, row.page), relevance(row.pair, row.page)]
+        rules = self.task.verify
+        if rules.votes:
+            votes = await ask_again(row.pair, row.page, ask, count=rules.votes, sampling=self.task.sampling)
+            checks.append(agreement(row.pair, [vote for vote, _ in votes], rules.agree))
+        if rules.support:
+            checks.append((await check_support(row.pair, row.page, ask, least=1.0))[0])
+        if rules.votes and rules.novel:
+            closed = await ask_again(row.pair, None, ask, count=rules.votes, sampling=self.task.sampling)
+            checks.append(novelty(row.pair, [vote for vote, _ in closed], rules.agree))
+        return [Candidate(page.id, page, 0, len(row.page), "calibrate", pair=row.pair, checks=tuple(checks))]
+
+
+def scored(row: Labelled, checks: Iterable[Check], decides: Callable[[str], bool]) -> Scored:
+    """A labelled pair's scores, and whether all checks that decide let it pass."""
+    found = list(checks)
+    passed = all(check.passed for check in found if decides(check.name))
+    scores = {check.name: check.score for check in found}
+    return Scored(row.label, row.pair.kind, row.discipline, row.group, passed, scores)
+
+
+def report(rows: Sequence[Scored]) -> dict[str, Any]:
+    """Everything that the calibration found, as plain values.
+
+    `decision`: share that passes, by label. `curves`: by check, for each share of gold kept, the threshold and the
+    share of each corruption that falls below it. `thresholds`: what keeps 98% of gold, a suggestion for
+    `verify.thresholds`. `by_kind` and `by_discipline`: the decision again, in parts.
+    """
+    curves = {name: _curve(rows, [row.scores.get(name, 1.0) for row in rows]) for name in _names(rows)}
+    combined = _combined(rows)
+    if combined is not None:
+        held_out, values = combined
+        curves[COMBINED] = _curve(held_out, values)
+    return {
+        "pairs": len(rows),
+        "decision": _decision(rows),
+        "curves": curves,
+        "thresholds": {name: round(points[0]["threshold"], 4) for name, points in curves.items() if name != COMBINED},
+        "by_kind": {kind: _decision([row for row in rows if row.kind == kind]) for kind in _values(rows, "kind")},
+        "by_discipline": {
+            name: _decision([row for row in rows if row.discipline == name]) for name in _values(rows, "discipline")
+        },
+    }
+
+
+def _names(rows: Sequence[Scored]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row.scores))
+
+
+def _values(rows: Sequence[Scored], key: str) -> list[str]:
+    return sorted({getattr(row, key) for row in rows})
+
+
+def _decision(rows: Sequence[Scored]) -> dict[str, dict[str, float]]:
+    labels = [GOLD, *sorted({row.label for row in rows} - {GOLD})]
+    found = {}
+    for label in labels:
+        its = [row.passed for row in rows if row.label == label]
+        if its:
+            found[label] = {"pairs": len(its), "passed": round(sum(its) / len(its), 4)}
+    return found
+
+
+def _curve(rows: Sequence[Scored], scores: Sequence[float]) -> list[dict[str, Any]]:
+    """One point a share of gold: the highest threshold that keeps it, and what it rejects.
+
+    Example:
+        >>> rows = [Scored(GOLD, "open", "", "", True, {}), Scored("other_page", "open", "", "", True, {})]
+        >>> _curve(rows, [0.9, 0.2])[0]["rejected"]
+        {'other_page': 1.0}
+    """
+    values = np.array(scores)
+    labels = np.array([row.label for row in rows])
+    gold = np.sort(values[labels == GOLD])
+    points = []
+    for share in KEPT:
+        threshold = float(gold[int(np.floor((1 - share) * len(gold)))])
+        kept = values >= threshold
+        wrong = sorted(set(labels.tolist()) - {GOLD})
+        points.append(
+            {
+                "threshold": threshold,
+                "gold_kept": round(float(kept[labels == GOLD].mean()), 4),
+                "rejected": {label: round(float(1 - kept[labels == label].mean()), 4) for label in wrong},
+                "precision": round(float((labels[kept] == GOLD).mean()), 4),
+            }
+        )
+    return points
+
+
+def _combined(rows: Sequence[Scored]) -> tuple[list[Scored], list[float]] | None:
+    """A logistic combination of all scores, fitted on half of the groups, with its value on the other half."""
+    groups = sorted({row.group for row in rows})
+    if len(groups) < 4:
+        return None
+    fitting = set(groups[::2])
+    names = _names(rows)
+    inputs = np.array([[row.scores.get(name, 1.0) for name in names] + [1.0] for row in rows])
+    target = np.array([row.label == GOLD for row in rows], float)
+    is_fit = np.array([row.group in fitting for row in rows])
+    if any(len(set(target[half])) < 2 for half in (is_fit, ~is_fit)):
+        return None
+    weights = _logistic(inputs[is_fit], target[is_fit])
+    values = inputs @ weights
+    return [row for row, fit in zip(rows, is_fit, strict=True) if not fit], values[~is_fit].tolist()
+
+
+def _logistic(inputs: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Weights of a ridge-regularised logistic regression, classes weighted alike, by Newton's method."""
+    weights = np.zeros(inputs.shape[1])
+    share = np.where(target == 1, 0.5 / max(target.mean(), 1e-9), 0.5 / max(1 - target.mean(), 1e-9))
+    for _ in range(_STEPS):
+        chance = 1 / (1 + np.exp(-np.clip(inputs @ weights, -30, 30)))
+        slope = inputs.T @ (share * (target - chance)) - _RIDGE * weights
+        curve = (inputs * (share * chance * (1 - chance))[:, None]).T @ inputs + _RIDGE * np.eye(len(weights))
+        weights = weights + np.linalg.solve(curve, slope)
+    return weights
+
+
+def rows_of(found: Iterable[Candidate], rows: Sequence[Labelled], decides: Callable[[str], bool]) -> list[Scored]:
+    """Scores from the candidates of a CalibrateFlow."""
+    return [scored(rows[int(each.page.id)], each.checks, decides) for each in found]
