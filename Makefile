@@ -35,4 +35,4 @@ check: setup ## ruff and mypy
 
 bench: setup ## the benchmarks, a ratio against a named peer each
 	for name in tokens build; do $(BIN)/python benchmarks/$$name.py || exit 1; done
-	$(BIN)/python benchmarks/kill.py quickstart
+	$(BIN)/python benchmarks/kill.py benchmarks/kill.yaml

@@ -44,7 +44,7 @@ def hit(recipe: str, run: Path, rng: random.Random, longest_s: float, *, whole_g
 
 
 def main() -> None:
-    recipe = sys.argv[1] if len(sys.argv) > 1 else "quickstart"
+    recipe = sys.argv[1] if len(sys.argv) > 1 else "benchmarks/kill.yaml"
     kills = int(sys.argv[2]) if len(sys.argv) > 2 else 20
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as name:

@@ -20,12 +20,14 @@ def test_generated_pages_are_fresh(name):
 
 
 @pytest.mark.parametrize(
-    "path", [*ROOT.glob("recipes/*.yaml"), ROOT / "benchmarks" / "real.yaml"], ids=lambda p: p.stem
+    "path",
+    [*ROOT.glob("recipes/*.yaml"), *ROOT.glob("benchmarks/*.yaml"), *ROOT.glob("benchmarks/synth/*.yaml")],
+    ids=lambda p: p.stem,
 )
 def test_shipped_recipes_load_and_open_with_their_command(path):
     assert load(path).name
     first = path.read_text("utf-8").splitlines()[0]
-    assert re.fullmatch(r"# mixer build \S+.*", first)
+    assert re.fullmatch(r"# mixer (build|synth) \S+.*", first)
     assert path.stem in first
 
 
