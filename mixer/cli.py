@@ -138,6 +138,7 @@ def synth(
     from mixer import tables
     from mixer.build import synthesize_only
     from mixer.execute import check_workers, default_workers
+    from mixer.tokens import load as load_encoder
     from synth.output import funnel
 
     loaded, path = _load(recipe, set_)
@@ -156,7 +157,11 @@ def synth(
             synthesize=synthesize,
             say=say,
         )
-    funnels = {name: funnel(folder / "candidates.parquet") for name, folder in made.items()}
+    encoder = load_encoder(loaded.tokenizer, path.parent, _store())
+    funnels = {
+        name: funnel(folder / "candidates.parquet", lambda texts: sum(map(len, encoder.encode(texts))))
+        for name, folder in made.items()
+    }
     if json_:
         typer.echo(json.dumps({name: found.to_dicts() for name, found in funnels.items()}, indent=2))
     else:

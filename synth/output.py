@@ -1,7 +1,7 @@
 """Candidates as tables: all of them with their evidence, the accepted ones as Documents, and the funnel between."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def row_of(candidate: Candidate, made_with: Mapping[str, str]) -> dict[str, Any]
         "question": pair.question if pair else None,
         "answer": pair.answer if pair else None,
         "explanation": pair.explanation if pair else None,
-        "text": candidate.text,
+        "text": _text(candidate),
         "choices": list(pair.choices) if pair else [],
         "start": candidate.start,
         "end": candidate.end,
@@ -151,8 +151,13 @@ def _metadata(page: SeedPage, its: list[Candidate], made_with: Mapping[str, str]
     return json.dumps(told, ensure_ascii=False, sort_keys=True)
 
 
-def funnel(candidates: Path) -> pl.DataFrame:
-    """Rows of (discipline, step, count): pages with candidates, candidates, each rejection, accepted."""
+def funnel(candidates: Path, count: Callable[[list[str]], int]) -> pl.DataFrame:
+    """Rows of (discipline, step, count): pages with candidates, candidates, each rejection, accepted, their tokens.
+
+    Args:
+        candidates: `candidates.parquet`.
+        count: Tokens of some texts.
+    """
     table = scan(candidates).select(
         "discipline", "page", "accepted", reason=pl.col("reason").str.split(": ").list.first()
     )
@@ -165,5 +170,6 @@ def funnel(candidates: Path) -> pl.DataFrame:
             part.filter(~pl.col("accepted")).group_by("reason").len().sort("len", "reason", descending=[True, False])
         )
         rows += [(label, f"rejected: {reason}", count) for reason, count in reasons.iter_rows()]
-        rows.append((label, "accepted", int(part["accepted"].sum())))
+        accepted = part.filter("accepted")
+        rows += [(label, "accepted", len(accepted)), (label, "tokens", count(accepted["text"].to_list()))]
     return pl.DataFrame(rows, schema=["discipline", "step", "count"], orient="row")

@@ -5,7 +5,7 @@ Handed to `mixer.build` by the command line: `mixer` knows nothing of engines.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -18,9 +18,9 @@ from mixer.prepare import Context
 from mixer.recipe_sources import SynthSource
 from mixer.recipe_synth import CodeQa, Model, Rephrase, Replay, ScienceQa, Task
 from mixer.run import digest, link, staged
-from synth import output, prompt
+from synth import embed, output, prompt, rounds
 from synth.calibrate import CalibrateFlow, report, rows_of
-from synth.candidate import Candidate, SeedPage
+from synth.candidate import Candidate, Pair, SeedPage
 from synth.code import CodeFlow
 from synth.duplicates import duplicates
 from synth.engine import Endpoint, serve
@@ -49,9 +49,11 @@ class ScienceFlow:
     chat: ClassVar[bool] = True
     task: ScienceQa
     seed: int
+    demonstrations: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
 
     async def __call__(self, page: SeedPage, ask: Ask) -> list[Candidate]:
-        return await write_pairs(page, ask, self.task, seed=self.seed)
+        shown = self.demonstrations.get(page.id, ())
+        return await write_pairs(page, ask, self.task, seed=self.seed, demonstrations=shown)
 
 
 class Synthesizer:
@@ -120,6 +122,8 @@ class Synthesizer:
         pages = _work(context, name) / "pages.parquet"
         write_pages(pages, documents, task, seed=context.recipe.seed, name=name)
         flow = flow_of(task, context.recipe.seed)
+        if isinstance(flow, ScienceFlow) and flow.task.demonstrations:
+            flow = self._taught(context, name, pages, flow, found)
         log = self._answer(context, name, pages, flow, task.model, found)
         total = pq.ParquetFile(pages).metadata.num_rows
         made_with = {"model": f"{task.model}@{fingerprint}", "parameters": str(task.sampling.model_dump())}
@@ -130,6 +134,19 @@ class Synthesizer:
             raise SourceError(
                 f"synth {name}: got {counts['pages']:,} pages out, expected {total:,}", hint="run it again"
             )
+
+    def _taught(
+        self, context: Context, name: str, pages: Path, flow: ScienceFlow, found: tuple[Path | None, str]
+    ) -> ScienceFlow:
+        """The flow with demonstrations for the pages of the second round, from what the first one gave."""
+        first = _work(context, name) / "first.parquet"
+        rounds.write_first(pages, first, flow.seed)
+        log = self._answer(context, name, first, flow, flow.task.model, found)
+        results = _complete(first, flow, ResponseLog(log, found[1]), name)
+        pool = rounds.reliable(each for _, its in results for each in its)
+        context.say(f"synth {name}: {len(pool):,} reliable pairs to show in the second round")
+        count, encoder = flow.task.demonstrations, embed.Encoder()
+        return replace(flow, demonstrations=rounds.chosen(pages, pool, encoder, count=count, seed=flow.seed))
 
     def _answer(
         self, context: Context, name: str, pages: Path, flow: Flow, model: str, found: tuple[Path | None, str]

