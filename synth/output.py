@@ -159,7 +159,7 @@ def funnel(candidates: Path, count: Callable[[list[str]], int]) -> pl.DataFrame:
         count: Tokens of some texts.
     """
     table = scan(candidates).select(
-        "discipline", "page", "accepted", reason=pl.col("reason").str.split(": ").list.first()
+        "discipline", "page", "accepted", "text", reason=pl.col("reason").str.split(": ").list.first()
     )
     found = table.collect()
     rows: list[tuple[str, str, int]] = []

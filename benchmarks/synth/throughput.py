@@ -43,7 +43,8 @@ if __name__ == "__main__":
     given = json.load(open(sys.argv[1]))
     llm = LLM(**given["engine"])
     params = [
-        SamplingParams(**r["parameters"], structured_outputs=StructuredOutputsParams(json=r["schema"])) for r in given["records"]
+        SamplingParams(**r["parameters"], structured_outputs=StructuredOutputsParams(json=r["schema"]))
+        for r in given["records"]
     ]
     llm.chat([r["messages"] for r in given["records"][:1]], params[:1], use_tqdm=False)
     began = time.perf_counter()
