@@ -5,7 +5,7 @@ split by largest remainder (Hamilton), in rational arithmetic, so the sum is exa
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from fractions import Fraction
 
 from mixer.errors import PlanError
@@ -54,7 +54,9 @@ def plan(recipe: Recipe, available: Mapping[str, int], *, estimated: Iterable[st
     for index, stage in enumerate(recipe.stages):
         wanted = allocate(stage.mixture, sequences=stage.token_budget // recipe.sequence_length)
         where = f"stages.{index} ({stage.name})"
-        found = [f"{where}: {text}" for text in _empty(stage, wanted, available, recipe.sequence_length)]
+        # How much a model writes that is accepted is not known before; where others may fill in, it may be nothing.
+        excused = set(recipe.synth_sources) if recipe.on_shortfall == "redistribute" else set()
+        found = [f"{where}: {text}" for text in _empty(stage, wanted, available, recipe.sequence_length, excused)]
         room = {name: max(0, _room(available[name], recipe.max_epochs) - used[name]) for name in stage.mixture}
         short = [name for name in wanted if wanted[name] > room[name]]
         if found:
@@ -66,7 +68,10 @@ def plan(recipe: Recipe, available: Mapping[str, int], *, estimated: Iterable[st
             problems += [
                 f"{where}: source `{name}` is used up: 0 sequences are left within max_epochs {recipe.max_epochs:g}"
                 for name, count in wanted.items()
-                if count == 0
+                if count == 0 and name not in excused
+            ]
+            warnings += [
+                f"{where}: `{n}` has no whole sequence left and gets none" for n in excused if wanted.get(n) == 0
             ]
         for name, count in wanted.items():
             used[name] += count
@@ -100,13 +105,19 @@ def _room(available: int, max_epochs: float) -> int:
     return int(Fraction(str(max_epochs)) * available)
 
 
-def _empty(stage: Stage, wanted: Mapping[str, int], available: Mapping[str, int], sequence_length: int) -> list[str]:
+def _empty(
+    stage: Stage,
+    wanted: Mapping[str, int],
+    available: Mapping[str, int],
+    sequence_length: int,
+    excused: Set[str],
+) -> list[str]:
     """Why a source would contribute nothing; a weight without effect is an error, never a silent zero."""
     total = sum(wanted.values())
     if total == 0:
         return [f"token_budget: got {stage.token_budget:,}, expected at least one sequence ({sequence_length:,})"]
-    missing = [f"source `{name}` has no whole sequence of {sequence_length:,} tokens"
-               for name in wanted if available[name] == 0]  # fmt: skip
+    empty = [name for name in wanted if available[name] == 0 and name not in excused]
+    missing = [f"source `{name}` has no whole sequence of {sequence_length:,} tokens" for name in empty]
     need = {name: math.ceil(1 / _exact(stage.mixture)[name]) for name, count in wanted.items() if count == 0}
     return missing + [
         f"source `{name}` gets 0 of {total:,} sequences; raise token_budget to {_short(n * sequence_length, up=True)}"

@@ -18,7 +18,7 @@ from synth.answer import fields, parameters
 from synth.candidate import Candidate, Pair, QuestionType, SeedPage
 from synth.request import Ask, NoAnswerError, Request
 from synth.verify import verify
-from synth.windows import Window, choose, passages, windows
+from synth.windows import Window, choose, is_statement, passages, windows
 
 _DIGIT = re.compile(r"[0-9]|[一二三四五六七八九十百千万亿]")
 _COMPARES = re.compile(
@@ -69,7 +69,11 @@ def _anchors(page: SeedPage, task: ScienceQa, seed: int) -> list[tuple[Window, W
         (window, passage) for window in windows(page.text, task.window_chars) for passage in passages(page.text, window)
     ]
     window_of = {passage: window for window, passage in parts}
-    chosen = choose([passage for _, passage in parts], task.pairs_per_page, seed, page.source, page.id)
+    # A sentence that says what something is can be asked about by any model; others fill up.
+    told = [passage for _, passage in parts if is_statement(page.text[passage.start : passage.end])]
+    chosen = choose(told, task.pairs_per_page, seed, page.source, page.id)
+    others = [passage for _, passage in parts if passage not in set(chosen)]
+    chosen += choose(others, task.pairs_per_page - len(chosen), seed, page.source, page.id)
     first = int(digest([seed, page.source, page.id])[:8], 16)
     return [
         (window_of[anchor], anchor, _fitting(page.text[anchor.start : anchor.end], task.question_types, first + number))

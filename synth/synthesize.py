@@ -127,7 +127,10 @@ class Synthesizer:
             flow = self._taught(context, name, pages, flow, found)
         log = self._answer(context, name, pages, flow, task.model, found)
         total = pq.ParquetFile(pages).metadata.num_rows
-        made_with = {"model": f"{task.model}@{fingerprint}", "parameters": json.dumps(task.sampling.model_dump(), sort_keys=True)}
+        made_with = {
+            "model": f"{task.model}@{fingerprint}",
+            "parameters": json.dumps(task.sampling.model_dump(), sort_keys=True),
+        }
         with staged(target) as scratch:
             results = _verified(pages, flow, ResponseLog(log, fingerprint), task, name)
             counts = output.write(scratch, results, name=name, form=_form(task), made_with=made_with)

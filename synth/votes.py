@@ -66,6 +66,8 @@ def _schema(pair: Pair) -> dict[str, Any]:
     if pair.kind == "yes_no":
         options = ["yes", "no"] if pair.language == "en" else ["是", "否"]
         answer: dict[str, Any] = {"type": "string", "enum": [*options, none]}
+    elif pair.kind == "numeric":
+        answer = {"type": "string", "pattern": rf"^((about )?-?[0-9][0-9.,]*[^\"\\\x00-\x1f]{{0,30}}|{none})$"}
     elif pair.choices:
         answer = {"type": "string", "enum": [*pair.choices, none]}
     else:
@@ -79,6 +81,8 @@ def same(a: str, b: str, kind: str) -> bool:
     Example:
         >>> same("the cell membrane", "cell membrane", "open"), same("3 m", "4 m", "open")
         (True, False)
+        >>> same("It is 2.61 billion years old.", "2.61 billion", "numeric")
+        True
     """
     if equal_answers(a, b, kind):
         return True
@@ -90,7 +94,10 @@ def same(a: str, b: str, kind: str) -> bool:
         # A statement is met by an answer that says part of it, in its words and with none of its own numbers.
         is_part = set(_FIGURES.findall(a)) <= set(_FIGURES.findall(b))
         return is_part and len(left) >= _PART and common >= 0.7 * len(left)
-    return common > 0 and _FIGURES.findall(a) == _FIGURES.findall(b) and 2 * common / (len(left) + len(right)) >= 0.6
+    if not right or set(_FIGURES.findall(a)) != set(_FIGURES.findall(b)):
+        return False
+    # A vote in a whole sentence holds all words of a short answer.
+    return common == len(right) or 2 * common / (len(left) + len(right)) >= 0.6
 
 
 def _words(text: str) -> set[str]:

@@ -10,6 +10,12 @@ _END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])|(?<=
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|Fig|Figs|Eq|Eqs|Dr|Mr|Mrs|Ms|Prof|St|No|approx|al|[A-Z])\.$")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _HAN = re.compile(r"[\u3400-\u9fff]")
+_STATEMENT = re.compile(
+    r"(?:(?:The|A|An|Most|Many|All|Some) )?(?!(?:It|This|These|That|Those|They|We|You|He|She|There|Here|If|In|When)\b)"
+    r"[A-Z]?[\w’'-]+(?: [\w’'-]+){0,5} "
+    r"(?:is|are|was|were|refers to|means|consists? of|contains?|forms?|makes?|causes?)\b"
+    r"|[\u3400-\u9fff]{2,12}(?:是|指|由|为|包括)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,16 @@ def _is_worth(sentence: str) -> bool:
     words = _WORD.findall(sentence)
     letters = sum(map(len, words))
     return 8 <= len(words) <= 80 and letters >= 0.6 * len(sentence.replace(" ", "")) and sentence[-1] in ".!?\"'”)"
+
+
+def is_statement(sentence: str) -> bool:
+    """Whether a sentence says what something is or does, so that it can be asked about: it begins with its subject.
+
+    Example:
+        >>> is_statement("A mutex is a lock that one thread holds."), is_statement("If so, it is released.")
+        (True, False)
+    """
+    return _STATEMENT.match(sentence) is not None
 
 
 def choose(items: Sequence[Window], count: int, *names: object) -> list[Window]:

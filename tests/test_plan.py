@@ -183,3 +183,26 @@ def test_each_remedy_that_the_error_offers_is_enough(sequences, few, weight):
         mended = {"budget": sequences * 10, "weight": weight, "max_epochs": 1.0}
         mended |= {change.replace("token_", ""): value if change == "token_budget" else float(value)}
         assert not epochs_problem(**mended)
+
+
+def test_a_synthetic_source_may_be_empty_where_others_fill_in():
+    recipe = Recipe.model_validate(
+        {
+            "name": "r",
+            "tokenizer": "smollm2",
+            "sequence_length": 10,
+            "sources": {
+                "web": {"kind": "text", "path": "x"},
+                "qa": {"kind": "synth", "task": "science_qa", "from": "web"},
+            },
+            "models": {"m": {"path": "smollm2"}},
+            "synth": {"science_qa": {"model": "m"}},
+            "on_shortfall": "redistribute",
+            "stages": [{"name": "a", "token_budget": 100, "mixture": {"web": 8, "qa": 2}}],
+        }
+    )
+    found = plan(recipe, {"web": 10, "qa": 0})
+    assert {name: share.sequences for name, share in found.stages[0].sources.items()} == {"web": 10, "qa": 0}
+    assert "`qa` has no whole sequence left and gets none" in found.warnings[-1] + found.warnings[0]
+    with pytest.raises(PlanError, match="source `qa` has no whole sequence"):
+        plan(recipe.model_copy(update={"on_shortfall": "fail"}), {"web": 10, "qa": 0})
