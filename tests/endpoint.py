@@ -53,7 +53,7 @@ def endpoint(answer=answer, fail=lambda number: None):
                 text, finish = text
             body = json.dumps(
                 {
-                    "choices": [{"message": {"content": text}, "finish_reason": finish}],
+                    "choices": [{"message": {"content": text}, "text": text, "finish_reason": finish}],
                     "usage": {"prompt_tokens": 10, "completion_tokens": 5},
                 }
             ).encode()
