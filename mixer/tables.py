@@ -95,19 +95,26 @@ def show_funnels(funnels: Mapping[str, Any]) -> None:
         _print(table, "")
 
 
+_LEAST_GOLD = 0.85
+"""Points of a curve that keep less of gold are in the report, not on the screen."""
+
+
 def show_calibration(found: Mapping[str, Any]) -> None:
-    """Print what passes by label, then for each check what it rejects at each share of gold kept."""
-    decision = _table("all checks together", "pairs", "passed")
-    for label, row in found["decision"].items():
-        decision.add_row(label, f"{row['pairs']:,}", f"{row['passed']:.3f}")
-    wrong = sorted({label for points in found["curves"].values() for point in points for label in point["rejected"]})
-    curves = _table("check", "threshold", "gold kept", *(f"rejects {label}" for label in wrong), "precision")
-    for name, points in found["curves"].items():
-        for point in points:
-            rejected = [f"{point['rejected'].get(label, 0.0):.3f}" for label in wrong]
-            numbers = [f"{point['threshold']:.3f}", f"{point['gold_kept']:.3f}", *rejected, f"{point['precision']:.3f}"]
-            curves.add_row(name, *numbers)
-    _print(decision, "", curves)
+    """Print, for each question type, what passes by label, and what each check rejects at each share of gold kept."""
+    for kind, decision in found["decision"].items():
+        passed = _table(kind, "pairs", "passed all checks")
+        for label, row in decision.items():
+            passed.add_row(label, f"{row['pairs']:,}", f"{row['passed']:.3f}")
+        wrong = [label for label in decision if label != "gold"]
+        curves = _table("check", "threshold", "gold kept", *(f"rejects {label}" for label in wrong), "precision")
+        for name, points in found["curves"][kind].items():
+            for point in points:
+                if point["gold_kept"] < _LEAST_GOLD:
+                    continue
+                rejected = [f"{point['rejected'].get(label, 0.0):.3f}" for label in wrong]
+                ends = [f"{point['threshold']:.3f}", f"{point['gold_kept']:.3f}"], [f"{point['precision']:.3f}"]
+                curves.add_row(name, *ends[0], *rejected, *ends[1])
+        _print(passed, "", curves, "")
 
 
 def show_costs(estimate: "Estimate") -> None:

@@ -8,14 +8,13 @@ import numpy as np
 
 from mixer.recipe_synth import ScienceQa
 from synth.candidate import Candidate, Check, SeedPage
-from synth.checks import free_checks
 from synth.labelled import GOLD, Labelled
-from synth.relevance import relevance
 from synth.request import Ask
 from synth.support import check_support
+from synth.verify import page_checks
 from synth.votes import agreement, ask_again, novelty
 
-KEPT = (0.98, 0.95, 0.90, 0.80)
+KEPT = (0.99, 0.98, 0.95, 0.90, 0.85, 0.80, 0.70, 0.60, 0.50)
 """Shares of gold at which rejection is reported."""
 COMBINED = "combined"
 _RIDGE = 1.0
@@ -44,7 +43,7 @@ class CalibrateFlow:
 
     async def __call__(self, page: SeedPage, ask: Ask) -> list[Candidate]:
         row = self.rows[int(page.id)]
-        checks = [*free_checks(row.pair, row.page), relevance(row.pair, row.page)]
+        checks = page_checks(row.pair, row.page)
         rules = self.task.verify
         if rules.votes:
             votes = await ask_again(row.pair, row.page, ask, count=rules.votes, sampling=self.task.sampling)
@@ -68,25 +67,28 @@ def scored(row: Labelled, checks: Iterable[Check], decides: Callable[[str], bool
 def report(rows: Sequence[Scored]) -> dict[str, Any]:
     """Everything that the calibration found, as plain values.
 
-    `decision`: share that passes, by label. `curves`: by check, for each share of gold kept, the threshold and the
-    share of each corruption that falls below it. `thresholds`: what keeps 98% of gold, a suggestion for
-    `verify.thresholds`. `by_kind` and `by_discipline`: the decision again, in parts.
+    `decision`: share that passes, by label. `curves`: by question type and check, for each share of gold kept, the
+    threshold and the share of each corruption that falls below it. `by_discipline`: the decision again, in parts.
     """
-    curves = {name: _curve(rows, [row.scores.get(name, 1.0) for row in rows]) for name in _names(rows)}
-    combined = _combined(rows)
-    if combined is not None:
-        held_out, values = combined
-        curves[COMBINED] = _curve(held_out, values)
+    kinds = {kind: [row for row in rows if row.kind == kind] for kind in _values(rows, "kind")}
     return {
         "pairs": len(rows),
-        "decision": _decision(rows),
-        "curves": curves,
-        "thresholds": {name: round(points[0]["threshold"], 4) for name, points in curves.items() if name != COMBINED},
-        "by_kind": {kind: _decision([row for row in rows if row.kind == kind]) for kind in _values(rows, "kind")},
+        "decision": {kind: _decision(its) for kind, its in kinds.items()},
+        "curves": {kind: _curves(its) for kind, its in kinds.items()},
         "by_discipline": {
             name: _decision([row for row in rows if row.discipline == name]) for name in _values(rows, "discipline")
         },
     }
+
+
+def _curves(rows: Sequence[Scored]) -> dict[str, list[dict[str, Any]]]:
+    if not any(row.label == GOLD for row in rows):
+        return {}
+    curves = {name: _curve(rows, [row.scores.get(name, 1.0) for row in rows]) for name in _names(rows)}
+    combined = _combined(rows)
+    if combined is not None:
+        curves[COMBINED] = _curve(*combined)
+    return curves
 
 
 def _names(rows: Sequence[Scored]) -> list[str]:
@@ -108,7 +110,7 @@ def _decision(rows: Sequence[Scored]) -> dict[str, dict[str, float]]:
 
 
 def _curve(rows: Sequence[Scored], scores: Sequence[float]) -> list[dict[str, Any]]:
-    """One point a share of gold: the highest threshold that keeps it, and what it rejects.
+    """One point a share of gold: the highest threshold that keeps it, and what it rejects; equal points once.
 
     Example:
         >>> rows = [Scored(GOLD, "open", "", "", True, {}), Scored("other_page", "open", "", "", True, {})]
@@ -118,19 +120,19 @@ def _curve(rows: Sequence[Scored], scores: Sequence[float]) -> list[dict[str, An
     values = np.array(scores)
     labels = np.array([row.label for row in rows])
     gold = np.sort(values[labels == GOLD])
-    points = []
+    points: list[dict[str, Any]] = []
     for share in KEPT:
         threshold = float(gold[int(np.floor((1 - share) * len(gold)))])
         kept = values >= threshold
         wrong = sorted(set(labels.tolist()) - {GOLD})
-        points.append(
-            {
-                "threshold": threshold,
-                "gold_kept": round(float(kept[labels == GOLD].mean()), 4),
-                "rejected": {label: round(float(1 - kept[labels == label].mean()), 4) for label in wrong},
-                "precision": round(float((labels[kept] == GOLD).mean()), 4),
-            }
-        )
+        point = {
+            "threshold": threshold,
+            "gold_kept": round(float(kept[labels == GOLD].mean()), 4),
+            "rejected": {label: round(float(1 - kept[labels == label].mean()), 4) for label in wrong},
+            "precision": round(float((labels[kept] == GOLD).mean()), 4),
+        }
+        if point not in points:
+            points.append(point)
     return points
 
 

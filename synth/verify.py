@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mixer.recipe_synth import ScienceQa
-from synth.candidate import Candidate, Check
+from synth.candidate import Candidate, Check, Pair
 from synth.checks import free_checks
 from synth.evidence import align
 from synth.relevance import relevance
@@ -30,11 +30,7 @@ async def verify(candidate: Candidate, shown: str, ask: Ask, task: ScienceQa, *,
     """
     pair = candidate.pair
     assert pair is not None
-    found = free_checks(pair, shown, known=known)
-    if pair.kind != "yes_no" and pair.answer not in pair.evidence:
-        # Made for an answer that is a few words of the page; a whole sentence is its own surroundings.
-        found.append(relevance(pair, shown))
-    checks = [_judged(check, task) for check in found]
+    checks = [_judged(check, task) for check in page_checks(pair, shown, known=known)]
     aligned = [align(quote, shown) for quote in pair.evidence]
     offset = candidate.start
     spans = tuple((span.start + offset, span.end + offset, span.similarity) for span in aligned if span)
@@ -42,6 +38,15 @@ async def verify(candidate: Candidate, shown: str, ask: Ask, task: ScienceQa, *,
     if candidate.reason:
         return candidate
     return await _ask_checks(candidate, shown if task.grounding == "page" else None, ask, task)
+
+
+def page_checks(pair: Pair, shown: str, *, known: Sequence[str] = ()) -> list[Check]:
+    """The checks that ask no model."""
+    found = free_checks(pair, shown, known=known)
+    if pair.kind != "yes_no" and pair.answer not in pair.evidence:
+        # Made for an answer that is a few words of the page; a whole sentence is its own surroundings.
+        found.append(relevance(pair, shown))
+    return found
 
 
 async def _ask_checks(candidate: Candidate, page: str | None, ask: Ask, task: ScienceQa) -> Candidate:

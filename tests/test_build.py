@@ -313,16 +313,19 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_any_moment_and_built_again_gives_the_same_bytes(folder, seed):
-    run_build(folder, "calm")
     path = toys.recipe(folder)
-    command = [sys.executable, "-m", "mixer.cli", "build", str(path), "--run", str(folder / "hit"), "--workers", "2"]
+    begin = [sys.executable, "-m", "mixer.cli", "build", str(path), "--workers", "2", "--run"]
+    command = [*begin, str(folder / "hit")]
     rng, landed = random.Random(seed), 0
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    began = time.monotonic()
+    subprocess.run([*begin, str(folder / "calm")], env=env, check=True, capture_output=True)
+    whole = time.monotonic() - began
     for _ in range(2):
         process = subprocess.Popen(
             command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(rng.uniform(1.0, 7.0))
+        time.sleep(rng.uniform(0.1, 0.8) * whole)
         landed += process.poll() is None
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
