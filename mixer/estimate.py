@@ -90,7 +90,8 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
         counted = _counted(recipe, run / "shards" / name, encoder) if is_built else None
         sizes[name] = counted or _uncounted(recipe, name, listed, sizes, encoder)
         is_counted = sizes[name].is_counted
-        how = "counted" if is_counted else "from a sample"
+        guessed_how = "a guess, and so is the time to write it" if isinstance(source, SynthSource) else "from a sample"
+        how = "counted" if is_counted else guessed_how
         say(f"{name}: {'' if is_counted else '~'}{sizes[name].tokens:,} tokens, {how}")
     available = {name: size.tokens // recipe.sequence_length for name, size in sizes.items()}
     guessed = [name for name, size in sizes.items() if not size.is_counted]

@@ -155,7 +155,7 @@ def test_the_quickstart_builds(tmp_path, monkeypatch):
     exec(block.replace("runs/quickstart", str(tmp_path / "run")), found)
     assert len(found["ids"]) == 512
     sources = json.loads(done.stdout)["sources"]
-    assert {name: source["read"] for name, source in sources.items()} == {"science": 35, "general": 12}
+    assert {name: source["read"] for name, source in sources.items()} == {"science": 35, "general": 12, "qa": 10}
     assert sources["science"]["dropped"]["near_dedup"] == 3
     assert sources["science"]["dropped"]["exact_dedup"] == 2
     assert sources["general"]["kept"] == 12

@@ -40,6 +40,7 @@ def recipe_of(folder):
                 "pages": {"kind": "html", "path": [str(SAMPLE / page) for page in pages]},
                 "qa": {"kind": "synth", "task": "science_qa", "from": "pages"},
             },
+            "clean": {"dedup": {"exact": False, "near": None}},
             "models": {"teacher": {"path": "smollm2", "eager": True, "max_model_len": 4096}},
             "synth": {
                 "science_qa": {
