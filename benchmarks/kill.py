@@ -37,6 +37,8 @@ def hit(recipe: str, run: Path, rng: random.Random, longest_s: float, *, whole_g
     )
     time.sleep(rng.uniform(0.5, longest_s))
     if process.poll() is not None:
+        if process.returncode:
+            raise SystemExit(f"a build after a kill ended with exit code {process.returncode}")
         return False
     os.killpg(process.pid, signal.SIGKILL) if whole_group else process.kill()
     process.wait()

@@ -94,7 +94,8 @@ def locked(run: Path) -> Iterator[None]:
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not flock: that would pass to forked helpers, which may outlive a killed build and keep the Run locked.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise SourceError(
                 f"{run}: got a Run that another process is building, expected it to be free",

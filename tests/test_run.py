@@ -1,8 +1,12 @@
 """The Run folder: whole or nothing, and a reason for every step."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
-from mixer.errors import SourceError
 from mixer.run import changed, digest, locked, read_json, staged, sweep, write_json, write_text
 from mixer.steps import Steps
 
@@ -44,8 +48,32 @@ def test_equal_values_have_equal_digests_and_others_do_not():
 
 
 def test_a_second_build_of_the_same_run_is_refused(tmp_path):
-    with locked(tmp_path), pytest.raises(SourceError, match="another process is building"), locked(tmp_path):
+    code = f"from pathlib import Path; from mixer.run import locked\nwith locked(Path({str(tmp_path)!r})): pass"
+    with locked(tmp_path):
+        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "another process is building" in second.stderr
+    with locked(tmp_path):
         pass
+
+
+def test_a_helper_that_outlives_a_killed_build_does_not_keep_the_run_locked(tmp_path):
+    code = (
+        "import os, time; from pathlib import Path; from mixer.run import locked\n"
+        f"with locked(Path({str(tmp_path)!r})):\n"
+        "    child = os.fork()\n"
+        "    if child: print(child, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    build = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert build.stdout is not None
+    helper = int(build.stdout.readline())
+    build.kill()
+    build.wait()
+    try:
+        with locked(tmp_path):
+            pass
+    finally:
+        os.kill(helper, signal.SIGKILL)
 
 
 def test_json_is_written_whole_and_sorted(tmp_path):
