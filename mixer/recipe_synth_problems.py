@@ -101,5 +101,6 @@ def _model(spot: Spot, model: Mapping[str, Any]) -> Iterator[Problem]:
         if model.get("name") is None:
             yield Problem(spot, "missing key `name`: what the endpoint calls the model", (*spot, "name"))
     for key in idle:
-        if key in model and model[key] != Model.model_fields[key].default:
+        default = Model.model_fields[key].default
+        if key in model and model[key] != (list(default) if isinstance(default, tuple) else default):
             yield Problem((*spot, key), f"has no effect {where}; remove it", (*spot, key, _KEY))

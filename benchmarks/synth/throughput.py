@@ -74,7 +74,9 @@ def offline(folder: Path, records: list[dict[str, Any]]) -> tuple[int, float]:
     (folder / "offline.py").write_text(OFFLINE)
     command = [sys.executable, str(folder / "offline.py"), str(folder / "given.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment())
-    tokens, seconds = json.loads(done.stdout.splitlines()[-1])
+    tokens, seconds = json.loads(
+        next(line for line in done.stdout.splitlines() if line.startswith("[") and "]" in line)
+    )
     return tokens, seconds
 
 
