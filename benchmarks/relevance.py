@@ -18,8 +18,8 @@ import numpy as np
 import zstandard
 
 from mixer.dedup import words
+from mixer.embed import Embed, Encoder
 from synth.candidate import Pair
-from synth.embed import Embed, Encoder
 from synth.relevance import THRESHOLDS, WEIGHTS, signals
 
 Case = tuple[str, str, Pair, bool]

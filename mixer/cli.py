@@ -77,30 +77,24 @@ def build(
     set_: Set = None,
     json_: Json = False,
 ) -> None:
-    """Build a Run: read, clean, deduplicate, tokenize, pack, plan, order. Safe to repeat: finished steps are skipped.
+    """Build a Run: read, clean, deduplicate, synthesize, tokenize, pack, plan, order.
+
+    Safe to repeat: finished steps are skipped, and what a language model answered is not asked again.
 
     Example: mixer build recipes/quickstart.yaml --workers 2
     """
     from mixer import tables
     from mixer.build import as_json
     from mixer.build import build as build_run
-    from mixer.execute import check_executor, check_workers, default_workers
+    from mixer.execute import check_executor
 
     loaded, path = _load(recipe, set_)
     target = _run(run, loaded)
     check_executor(executor)
     opened: Any = _synthesizer(path.parent) if loaded.synth_sources else nullcontext()
     with opened as synthesize:
-        built = build_run(
-            loaded,
-            base=path.parent,
-            run=target,
-            store=_store(),
-            workers=default_workers() if workers is None else check_workers(workers),
-            scheduler=_schedule,
-            synthesize=synthesize,
-            say=say,
-        )
+        where = _where(path, target, workers)
+        built = build_run(loaded, **where, scheduler=_schedule, synthesize=synthesize)
     if json_:
         typer.echo(
             json.dumps(as_json(built.plan) | {"run": str(target), "sources": built.manifest["sources"]}, indent=2)
@@ -137,7 +131,6 @@ def synth(
     """
     from mixer import tables
     from mixer.build import synthesize_only
-    from mixer.execute import check_workers, default_workers
     from mixer.tokens import load as load_encoder
     from synth.output import funnel
 
@@ -146,17 +139,10 @@ def synth(
         raise RecipeError(f"{path}: got no source of `kind: synth`, expected one", hint="`mixer schema` describes it")
     target = _run(run, loaded)
     if calibrate is not None:
-        return _calibrate(loaded, path.parent, target, calibrate, json_=json_)
+        _calibrate(loaded, path.parent, target, calibrate, json_=json_)
+        return
     with _synthesizer(path.parent, regenerate=regenerate) as synthesize:
-        made = synthesize_only(
-            loaded,
-            base=path.parent,
-            run=target,
-            store=_store(),
-            workers=default_workers() if workers is None else check_workers(workers),
-            synthesize=synthesize,
-            say=say,
-        )
+        made = synthesize_only(loaded, **_where(path, target, workers), synthesize=synthesize)
     encoder = load_encoder(loaded.tokenizer, path.parent, _store())
     funnels = {
         name: funnel(folder / "candidates.parquet", lambda texts: sum(map(len, encoder.encode(texts))))
@@ -167,7 +153,7 @@ def synth(
     else:
         tables.show_funnels(funnels)
         typer.echo(f"Run: {target}")
-    return say(f"next: mixer build {recipe}{_spelled(run, set_)}")
+    say(f"next: mixer build {recipe}{_spelled(run, set_)}")
 
 
 def _calibrate(loaded: Any, base: Path, run: Path, labelled: Path, *, json_: bool) -> None:
@@ -185,9 +171,10 @@ def _calibrate(loaded: Any, base: Path, run: Path, labelled: Path, *, json_: boo
         found = synthesizer.calibrate(Context(loaded, base, run, _store(), 1, Steps(run, say), say), task, rows)
         write_json(run / "synth" / "calibrate" / "report.json", found)
     if json_:
-        return typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(found, indent=2))
+        return
     tables.show_calibration(found)
-    return say(f"next: put thresholds into synth.science_qa.verify; all of it is in {run}/synth/calibrate/report.json")
+    say(f"next: put thresholds into synth.science_qa.verify; all of it is in {run}/synth/calibrate/report.json")
 
 
 @app.command()
@@ -240,6 +227,14 @@ def _load(recipe: Path, overrides: list[str] | None) -> tuple[Any, Path]:
     return load(path, overrides=overrides or []), path
 
 
+def _where(recipe: Path, run: Path, workers: int | None) -> dict[str, Any]:
+    """What every build is told: where things lie, how many processes, and where lines for people go."""
+    from mixer.execute import check_workers, default_workers
+
+    count = default_workers() if workers is None else check_workers(workers)
+    return {"base": recipe.parent, "run": run, "store": _store(), "workers": count, "say": say}
+
+
 def _schedule(*draws: Any, seed: int) -> Any:
     from curricula.order import order
 
@@ -248,15 +243,15 @@ def _schedule(*draws: Any, seed: int) -> Any:
 
 def _synthesizer(base: Path, *, regenerate: bool = False) -> Any:
     """Makes synthetic sources; finds models where the recipe and the store have them."""
-    from synth.synthesize import Synthesizer
+    from synth.synthesize import Synthesizer, Weights
 
-    def locate(model: Any) -> tuple[Path | None, str]:
+    def locate(model: Any) -> Weights:
         from curricula.model import fingerprint, model_folder
 
         if model.endpoint is not None:
-            return None, f"{model.name}@{model.revision or 'unknown'}"
+            return Weights(None, f"{model.name}@{model.revision or 'unknown'}")
         folder = model_folder(model.path, base=base, store=_store(), revision=model.revision)
-        return folder, fingerprint(folder, _store())
+        return Weights(folder, fingerprint(folder, _store()))
 
     return Synthesizer(locate, regenerate=regenerate)
 

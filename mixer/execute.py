@@ -26,7 +26,8 @@ from mixer.errors import SourceError
 from mixer.run import scratch_owners
 
 Watch = Callable[[], tuple[int, int]]
-"""Returns (units done, documents seen so far)."""
+"""Returns (units done, documents seen so far), or other things by which work is told."""
+_UNITS = ("units", "documents")
 _POLL_S = 0.5
 _PLAIN_EVERY_S = 60.0
 _GRACE_S = 10.0
@@ -35,7 +36,15 @@ _LOST_HINT = "most likely memory ran out: use fewer --workers and run it again; 
 
 
 def execute(
-    pipeline: Sequence[Any], *, targets: Sequence[Path], workers: int, logs: Path, label: str, watch: Watch
+    pipeline: Sequence[Any],
+    *,
+    targets: Sequence[Path],
+    workers: int,
+    logs: Path,
+    label: str,
+    watch: Watch,
+    total: int | None = None,
+    units: tuple[str, str] = _UNITS,
 ) -> None:
     """Run every task of a pipeline; returns when all are done.
 
@@ -46,6 +55,8 @@ def execute(
         logs: Folder for datatrove's own logs and statistics.
         label: What the progress bar says.
         watch: Asked twice a second how far the work is.
+        total: What `watch` comes to in the end. Default: as many as there are tasks.
+        units: What the two numbers of `watch` count.
 
     Raises:
         SourceError: A worker was killed from outside.
@@ -61,7 +72,7 @@ def execute(
     )
     logger.disable("datatrove")
     lost = threading.Event()
-    with progress(label, tasks, watch), _guarded({target.parent for target in targets}, lost, label):
+    with progress(label, total or tasks, watch, units), _guarded({target.parent for target in targets}, lost, label):
         try:
             executor.run()
         except KeyboardInterrupt:
@@ -94,10 +105,10 @@ def _alongside(work: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 @contextmanager
-def progress(label: str, total: int, watch: Watch) -> Iterator[None]:
+def progress(label: str, total: int, watch: Watch, units: tuple[str, str] = _UNITS) -> Iterator[None]:
     """Show progress on stderr while the block runs: a bar on a terminal, else a line a minute."""
     show = _bar if sys.stderr.isatty() else _lines
-    with _alongside(lambda stop: show(label, total, watch, stop)):
+    with _alongside(lambda stop: show(label, total, watch, units, stop)):
         yield
 
 
@@ -133,33 +144,39 @@ def _is_alive(process: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def _bar(label: str, total: int, watch: Watch, stop: threading.Event) -> None:
+def _bar(label: str, total: int, watch: Watch, units: tuple[str, str], stop: threading.Event) -> None:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} units, {task.fields[documents]:,} documents, {task.fields[rate]}"),
+        TextColumn(
+            f"{{task.completed}}/{{task.total}} {units[0]}, {{task.fields[seen]:,}} {units[1]}, {{task.fields[rate]}}"
+        ),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     began = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(label, total=total, documents=0, rate="")
+        task = bars.add_task(label, total=total, seen=0, rate="")
         while not stop.wait(_POLL_S):
-            done, documents = watch()
-            rate = f"{documents / (time.monotonic() - began):,.0f}/s"
-            bars.update(task, completed=done, documents=documents, rate=rate)
+            done, seen = watch()
+            bars.update(task, completed=done, seen=seen, rate=_rate(seen, time.monotonic() - began))
 
 
-def _lines(label: str, total: int, watch: Watch, stop: threading.Event) -> None:
+def _lines(label: str, total: int, watch: Watch, units: tuple[str, str], stop: threading.Event) -> None:
     began = time.monotonic()
     while not stop.wait(_PLAIN_EVERY_S):
-        done, documents = watch()
+        done, seen = watch()
         seconds = time.monotonic() - began
         left = f", {seconds / done * (total - done):,.0f} s left" if done else ""
-        text = f"{label}: {done}/{total} units, {documents:,} documents, {documents / seconds:,.0f}/s{left}"
+        text = f"{label}: {done}/{total} {units[0]}, {seen:,} {units[1]}, {_rate(seen, seconds)}{left}"
         print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _rate(count: int, seconds: float) -> str:
+    rate = count / seconds
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
 
 
 def default_workers() -> int:

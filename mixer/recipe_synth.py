@@ -95,6 +95,8 @@ class ScienceQa(Task):
     model quotes its evidence, answers, and asks; for models of some billions of parameters."""
     pairs_per_page: Annotated[StrictInt, Field(ge=1, le=64)] = 4
     """Questions asked about a page, each about another passage."""
+    tries: Annotated[StrictInt, Field(ge=1, le=16)] = 1
+    """Times a question is written anew while a check rejects it; every try is a candidate of its own."""
     question_types: tuple[QuestionType, ...] = ("open", "numeric", "yes_no", "multiple_choice", "comparison")
     discipline: str | None = None
     """Metadata field with the page's discipline. Default: the nearest by sentence embedding."""

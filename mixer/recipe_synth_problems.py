@@ -9,7 +9,7 @@ from mixer.recipe_yaml import Problem, Spot, show
 
 CHECKS = (
     *("format", "restated", "copied", "evidence", "answer_in_page", "grounded", "on_page", "near_answer"),
-    *("relevance", "votes", "support", "novel"),
+    *("standalone", "relevance", "votes", "support", "novel"),
 )
 """Names of the checks of `science_qa`, which `verify.thresholds` may set."""
 
@@ -69,8 +69,19 @@ def _tasks(
         model = task.get("model")
         if isinstance(model, str) and model not in models:
             yield Problem((*spot, "model"), unknown("model", model, list(models), plural="models"), (*spot, "model"))
-        if isinstance(task.get("verify"), dict):
-            yield from _verify((*spot, "verify"), task["verify"], unknown)
+        rules = task.get("verify")
+        if isinstance(rules, dict):
+            yield from _verify((*spot, "verify"), rules, unknown)
+        if task.get("grounding") == "inspiration":
+            yield from _idle_without_page(spot, task, rules if isinstance(rules, dict) else {})
+
+
+def _idle_without_page(spot: Spot, task: Mapping[str, Any], rules: Mapping[str, Any]) -> Iterator[Problem]:
+    """What asks for a page to hold the answer against, where the page only sets the subject."""
+    idle: list[Spot] = [(*spot, "verify", key) for key in ("grounded", "support", "novel") if rules.get(key) is True]
+    for where in [(*spot, "answers"), *idle] if "answers" in task else idle:
+        told = "has no effect with `grounding: inspiration`, where no page holds the answer; remove it"
+        yield Problem(where, told, (*where, _KEY))
 
 
 def _verify(spot: Spot, rules: Mapping[str, Any], unknown: Any) -> Iterator[Problem]:

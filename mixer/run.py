@@ -115,18 +115,18 @@ def sweep(run: Path) -> None:
         f".cache/*/{_TRASH}*",
     ):
         for path in run.glob(pattern):
-            _discard(path)
+            discard(path)
 
 
 def keep_only(folder: Path, names: Set[str]) -> None:
     """Remove every entry of a folder that is not named."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name not in names:
-            _discard(path)
+            discard(path)
 
 
-def _discard(path: Path) -> None:
-    """Remove a file or folder at once: a worker that outlived its build may still be writing into it."""
+def discard(path: Path) -> None:
+    """Remove a file or folder, if there is one, at once: a worker that outlived its build may still write into it."""
     trash = path.with_name(f"{_TRASH}{os.getpid()}-{path.name.removeprefix(_TRASH)}")
     with contextlib.suppress(OSError):
         path.rename(trash)
@@ -139,6 +139,15 @@ def link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def relink(source: Path, target: Path) -> None:
+    """Let `target` be a second name of a file, whatever it named before."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f"{_SCRATCH}{os.getpid()}-{target.name}")
+    scratch.unlink(missing_ok=True)
+    link(source, scratch)
+    scratch.replace(target)
 
 
 def scratch_owners(folder: Path) -> set[int]:

@@ -1,6 +1,6 @@
 """What people read: the plan, the ledgers, the costs and the doctor's findings as tables on stdout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -115,6 +115,16 @@ def show_calibration(found: Mapping[str, Any]) -> None:
                 ends = [f"{point['threshold']:.3f}", f"{point['gold_kept']:.3f}"], [f"{point['precision']:.3f}"]
                 curves.add_row(name, *ends[0], *rejected, *ends[1])
         _print(passed, "", curves, "")
+    if found["suggested"]:
+        _print(*_suggested(found["suggested"]))
+
+
+def _suggested(found: Mapping[str, Any]) -> Iterator[str]:
+    """Thresholds as they stand in a recipe, and what they come to."""
+    yield "suggested, for 95% of gold kept; in the other half of the groups they pass"
+    yield "  " + ", ".join(f"{label} {row['passed']:.3f}" for label, row in found["held_out"].items())
+    thresholds = ", ".join(f"{name}: {value:g}" for name, value in found["thresholds"].items())
+    yield f"verify: {{thresholds: {{{thresholds}}}}}"
 
 
 def show_costs(estimate: "Estimate") -> None:

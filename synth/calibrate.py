@@ -1,15 +1,17 @@
 """How good the checks are: for each, and for all together, what is kept of gold and rejected of each corruption."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from mixer.recipe_synth import ScienceQa
-from synth.candidate import Candidate, Check, SeedPage
+from synth.candidate import Candidate, SeedPage
 from synth.labelled import GOLD, Labelled
 from synth.request import Ask
+from synth.scored import Scored, decision, halves, names_of, scored
+from synth.suggest import suggest
 from synth.support import check_support
 from synth.verify import page_checks
 from synth.votes import agreement, ask_again, novelty
@@ -19,18 +21,6 @@ KEPT = (0.99, 0.98, 0.95, 0.90, 0.85, 0.80, 0.70, 0.60, 0.50)
 COMBINED = "combined"
 _RIDGE = 1.0
 _STEPS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A labelled pair with the score of each check."""
-
-    label: str
-    kind: str
-    discipline: str
-    group: str
-    passed: bool
-    scores: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,64 +46,44 @@ class CalibrateFlow:
         return [Candidate(page.id, page, 0, len(row.page), "calibrate", pair=row.pair, checks=tuple(checks))]
 
 
-def scored(row: Labelled, checks: Iterable[Check], decides: Callable[[str], bool]) -> Scored:
-    """A labelled pair's scores, and whether all checks that decide let it pass."""
-    found = list(checks)
-    passed = all(check.passed for check in found if decides(check.name))
-    scores = {check.name: check.score for check in found}
-    return Scored(row.label, row.pair.kind, row.discipline, row.group, passed, scores)
-
-
 def report(rows: Sequence[Scored]) -> dict[str, Any]:
     """Everything that the calibration found, as plain values.
 
     `decision`: share that passes, by label. `curves`: by question type and check, for each share of gold kept, the
     threshold and the share of each corruption that falls below it. `by_discipline`: the decision again, in parts.
+    `suggested`: thresholds for the recipe; see `suggest`.
     """
     kinds = {kind: [row for row in rows if row.kind == kind] for kind in _values(rows, "kind")}
     return {
         "pairs": len(rows),
-        "decision": {kind: _decision(its) for kind, its in kinds.items()},
+        "decision": {kind: decision(its) for kind, its in kinds.items()},
         "curves": {kind: _curves(its) for kind, its in kinds.items()},
         "by_discipline": {
-            name: _decision([row for row in rows if row.discipline == name]) for name in _values(rows, "discipline")
+            name: decision([row for row in rows if row.discipline == name]) for name in _values(rows, "discipline")
         },
+        "suggested": suggest(rows),
     }
 
 
 def _curves(rows: Sequence[Scored]) -> dict[str, list[dict[str, Any]]]:
     if not any(row.label == GOLD for row in rows):
         return {}
-    curves = {name: _curve(rows, [row.scores.get(name, 1.0) for row in rows]) for name in _names(rows)}
+    curves = {name: _curve(rows, [row.scores.get(name, 1.0) for row in rows]) for name in names_of(rows)}
     combined = _combined(rows)
     if combined is not None:
         curves[COMBINED] = _curve(*combined)
     return curves
 
 
-def _names(rows: Sequence[Scored]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row.scores))
-
-
 def _values(rows: Sequence[Scored], key: str) -> list[str]:
     return sorted({getattr(row, key) for row in rows})
-
-
-def _decision(rows: Sequence[Scored]) -> dict[str, dict[str, float]]:
-    labels = [GOLD, *sorted({row.label for row in rows} - {GOLD})]
-    found = {}
-    for label in labels:
-        its = [row.passed for row in rows if row.label == label]
-        if its:
-            found[label] = {"pairs": len(its), "passed": round(sum(its) / len(its), 4)}
-    return found
 
 
 def _curve(rows: Sequence[Scored], scores: Sequence[float]) -> list[dict[str, Any]]:
     """One point a share of gold: the highest threshold that keeps it, and what it rejects; equal points once.
 
     Example:
-        >>> rows = [Scored(GOLD, "open", "", "", True, {}), Scored("other_page", "open", "", "", True, {})]
+        >>> rows = [Scored(label, "open", "", "", frozenset(), {}) for label in (GOLD, "other_page")]
         >>> _curve(rows, [0.9, 0.2])[0]["rejected"]
         {'other_page': 1.0}
     """
@@ -138,19 +108,15 @@ def _curve(rows: Sequence[Scored], scores: Sequence[float]) -> list[dict[str, An
 
 def _combined(rows: Sequence[Scored]) -> tuple[list[Scored], list[float]] | None:
     """A logistic combination of all scores, fitted on half of the groups, with its value on the other half."""
-    groups = sorted({row.group for row in rows})
-    if len(groups) < 4:
+    fit, held = halves(rows)
+    if any(len({row.label == GOLD for row in half}) < 2 for half in (fit, held)):
         return None
-    fitting = set(groups[::2])
-    names = _names(rows)
-    inputs = np.array([[row.scores.get(name, 1.0) for name in names] + [1.0] for row in rows])
-    target = np.array([row.label == GOLD for row in rows], float)
-    is_fit = np.array([row.group in fitting for row in rows])
-    if any(len(set(target[half])) < 2 for half in (is_fit, ~is_fit)):
-        return None
-    weights = _logistic(inputs[is_fit], target[is_fit])
-    values = inputs @ weights
-    return [row for row, fit in zip(rows, is_fit, strict=True) if not fit], values[~is_fit].tolist()
+    names = names_of(rows)
+    inputs, others = (
+        np.array([[row.scores.get(name, 1.0) for name in names] + [1.0] for row in half]) for half in (fit, held)
+    )
+    weights = _logistic(inputs, np.array([row.label == GOLD for row in fit], float))
+    return held, (others @ weights).tolist()
 
 
 def _logistic(inputs: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ _CJK = re.compile(f"[{CJK}]")
 _KANA = re.compile("[\u3041-\u30fa]")
 _LETTER = re.compile(r"[^\W\d_]")
 _OFFERS = re.compile(r"\b(?:or|between)\b|还是|或|[中间][，,]?(?:哪|谁)", re.IGNORECASE)
-_NGRAM, _LEAST_COPY = 5, 0.6
+_NGRAM, _LEAST_COPY, _LEAST_KNOWN = 5, 0.6, 3
 _STOP = frozenset(
     plain_words(
         """a about after all also am an and any are as at be because been before being between both but by called can
@@ -172,11 +172,17 @@ def copied(pair: Pair, page: str, known: Sequence[str]) -> Check:
 
 def _share(text: str, page: str, known: Sequence[str]) -> float:
     grams = shingles(text, _NGRAM)
-    most = max((containment(grams, shingles(other, _NGRAM)) for other in known), default=0.0)
+    most = max((_overlap(grams, shingles(other, _NGRAM)) for other in known), default=0.0)
     if most < _LEAST_COPY:
         return most
     own = grams[~np.isin(grams, shingles(plain(page).text, _NGRAM))]
-    return max(containment(own, shingles(other, _NGRAM)) * len(own) / len(grams) for other in known)
+    return max(_overlap(own, shingles(other, _NGRAM)) * len(own) / len(grams) for other in known)
+
+
+def _overlap(grams: np.ndarray, known: np.ndarray) -> float:
+    """Share of a text that is the known one's, or of a known sentence that is whole within the text."""
+    whole = containment(known, grams) if len(known) >= _LEAST_KNOWN else 0.0
+    return max(containment(grams, known), whole)
 
 
 def terms(text: str, *, is_page: bool = False) -> Iterator[str]:

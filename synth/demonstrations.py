@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mixer.dedup import words
+from mixer.embed import Embed
 from mixer.run import digest
 from synth.candidate import Pair
-from synth.embed import Embed
 
 _NEAREST = 50
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from synth.embed import Encoder
+from mixer.embed import Encoder
 
 NAMES = {
     "mathematics": ("数学", "mathematics: algebra, calculus, geometry, probability, statistics, proofs, equations"),
@@ -17,6 +17,8 @@ NAMES = {
 }
 """Name -> its Chinese name, and a description for the sentence encoder."""
 
+DEFAULT = "general education"
+"""Of a page about which nothing is known."""
 _HEAD_CHARS = 1500
 
 

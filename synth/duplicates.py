@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixer.dedup import containment, shingles, words
-from synth.embed import Embed
+from mixer.embed import Embed
 
 _NGRAM = 3
 _FEWEST = 8

@@ -12,19 +12,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mixer.errors import EngineError
 from mixer.recipe_synth import Model
-
-Say = Callable[[str], None]
+from mixer.steps import Say
 
 _READY_S = 900.0
 _STARTS = 8
 """Times the server may be started in one run; more deaths than that have a cause that another start won't mend."""
+_REACH_S = 30.0
 _POLL_S = 0.5
 _TAIL_LINES = 12
 _CAUSES = (
@@ -80,6 +80,8 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         self._command = _command(model, folder, self.port)
         self._log, self._say = log, say
+        # The log may hold what earlier runs printed; their troubles are not ours.
+        self._own = log.stat().st_size if log.is_file() else 0
         self._closing = threading.Event()
         self._starts = 0
 
@@ -137,7 +139,7 @@ class Server:
             self._launch()
 
     def _error(self, what: str) -> EngineError:
-        text = self._log.read_text("utf-8", "replace") if self._log.is_file() else ""
+        text = self._log.read_bytes()[self._own :].decode("utf-8", "replace") if self._log.is_file() else ""
         cause = next((name for pattern, name in _CAUSES if pattern.search(text[-20000:])), "")
         tail = "\n".join(f"  {line[:200]}" for line in text.splitlines()[-_TAIL_LINES:])
         hint = _HINTS.get(cause, f"see {self._log}")
@@ -156,7 +158,10 @@ def serve(model: Model, *, folder: Path | None, fingerprint: str, log: Path, say
         failed.unlink(missing_ok=True)
         _check_key(model)
         assert model.name is not None
-        yield Endpoint(model.endpoint.rstrip("/").removesuffix("/v1"), model.name, fingerprint, model.key_env, failed)
+        url = model.endpoint.rstrip("/").removesuffix("/v1")
+        found = Endpoint(url, model.name, fingerprint, model.key_env, failed)
+        _check_reachable(found)
+        yield found
         return
     assert folder is not None
     server = Server(model, folder, log, say)
@@ -184,6 +189,26 @@ def _check_key(model: Model) -> None:
         raise EngineError(
             f"models: got no key in the environment variable {model.key_env}, expected one for {model.endpoint}",
             hint=f"export {model.key_env}=...",
+        )
+
+
+def _check_reachable(endpoint: Endpoint) -> None:
+    """Any answer will do, since not all endpoints list their models; but the key must be good."""
+    import httpx
+
+    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+    try:
+        status = httpx.get(f"{endpoint.url}/v1/models", headers=headers, timeout=_REACH_S).status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        what = str(error) or type(error).__name__
+        raise EngineError(
+            f"models: {endpoint.url}: got no answer ({what}), expected an OpenAI-compatible server",
+            hint="start it, or set the model's `endpoint`",
+        ) from error
+    if status in {401, 403}:
+        raise EngineError(
+            f"models: {endpoint.url}: got status {status}, expected the key to be taken",
+            hint="set the model's `key_env` to an environment variable that holds a valid key",
         )
 
 
@@ -220,7 +245,7 @@ if os.getppid() == int(sys.argv[1]):
 def _dtype(model: Model) -> str:
     """The recipe's number type; where it leaves it open, float32 on a processor that has no bfloat16 arithmetic.
 
-    There vLLM falls back to slow kernels: measured on such a machine, 5 tokens/s instead of 50.
+    There vLLM falls back to slow kernels: on such a machine (AVX2 only) a matrix product took 6 times as long.
     """
     info = Path("/proc/cpuinfo")
     has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()

@@ -6,34 +6,28 @@ candidates. So a rebuild from the log is not a second way of doing it, it is the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 from datatrove.data import Document
 from datatrove.pipeline.inference.run_inference import InferenceConfig, InferenceRunner
-from datatrove.pipeline.inference.servers import EndpointServer
-from datatrove.pipeline.inference.types import InferenceError, InferenceResult, ServerError
+from datatrove.pipeline.inference.types import InferenceError, ServerError
 from datatrove.pipeline.writers import JsonlWriter
 
 from mixer.errors import EngineError
 from mixer.execute import Step, execute
-from synth.answer import REFUSED
 from synth.candidate import Candidate, SeedPage
-from synth.engine import Endpoint, answers
+from synth.client import AGAIN, Asker, Client, Generate, cause_of
+from synth.engine import Endpoint
 from synth.log import ResponseLog
-from synth.request import TEXT, Ask, Request, Response
-
-Generate = Callable[[dict[str, Any]], Coroutine[Any, Any, InferenceResult]]
+from synth.request import Ask, Request, Response
 
 _REQUESTS = 64
 _PAGES = 24
-_ATTEMPTS = 12
-_SAME_FAULT = 3
-_PAUSE_S = 5.0
-_LONGEST_S = 1800.0
 
 
 class MissingError(Exception):
@@ -106,35 +100,44 @@ def generate(job: Job, label: str) -> None:
         EngineError: The engine is given up, or does not answer.
     """
     total = pq.ParquetFile(job.pages).metadata.num_rows
-    targets = [job.work / f"{rank:05d}" for rank in range(job.tasks)]
     job.work.mkdir(parents=True, exist_ok=True)
+    files = [_progress_file(job, rank) for rank in range(job.tasks)]
+    for file in files:
+        file.unlink(missing_ok=True)
     try:
         execute(
             [ReadSeedPages(job), _runner(job)],
-            targets=targets,
+            targets=[file.with_suffix("") for file in files],
             workers=job.tasks,
             logs=job.work / "logs",
             label=label,
-            watch=lambda: (sum(map(_done, targets)) * job.tasks // max(1, total), sum(map(_done, targets))),
+            watch=lambda: _progress(files),
+            total=total,
+            units=("pages", "answers"),
         )
     except (InferenceError, ServerError) as error:
         raise _engine_error(job.endpoint, error) from error
 
 
-def _done(target: Path) -> int:
-    try:
-        return int(target.with_suffix(".progress").read_text())
-    except (OSError, ValueError):
-        return 0
+def _progress_file(job: Job, rank: int) -> Path:
+    return job.work / f"{rank:05d}.progress"
+
+
+def _progress(files: Sequence[Path]) -> tuple[int, int]:
+    """Pages done and answers written, of all tasks."""
+    pages = answered = 0
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):
+            done, found = map(int, file.read_text().split())
+            pages, answered = pages + done, answered + found
+    return pages, answered
 
 
 def _engine_error(endpoint: Endpoint, error: Exception) -> EngineError:
-    while isinstance(error, InferenceError) and isinstance(error.error, Exception):
-        error = error.error
-    if isinstance(error, EngineError):
-        return error
-    hint = "run it again: what was answered is in the log and is not asked again"
-    return EngineError(f"engine at {endpoint.url}: {str(error)[:500]}", hint=hint)
+    cause = cause_of(error)
+    if isinstance(cause, EngineError):
+        return cause
+    return EngineError(f"engine at {endpoint.url}: {str(cause)[:500]}", hint=AGAIN)
 
 
 class ReadSeedPages(Step):
@@ -175,8 +178,8 @@ class _Runner(InferenceRunner):  # type: ignore[misc]
 
     type = "synth"
 
-    def _init_server(self, rank: int) -> EndpointServer:
-        return _Ready(self.rollout_fn.job.endpoint, self.config, rank)
+    def _init_server(self, rank: int) -> Client:
+        return Client(self.rollout_fn.job.endpoint, self.config, rank)
 
     async def _save_document(self, *_: Any, **__: Any) -> None:
         return
@@ -186,101 +189,23 @@ class _Runner(InferenceRunner):  # type: ignore[misc]
             super().run(data, rank, world_size)
 
 
-class _Ready(EndpointServer):  # type: ignore[misc]
-    """An endpoint known to answer: datatrove asks `/v1/models` without the key, which endpoints with keys refuse."""
-
-    client: Any
-
-    def __init__(self, endpoint: Endpoint, config: InferenceConfig, rank: int) -> None:
-        # The key is put in here, not into the pipeline: an executor writes that to disk.
-        super().__init__(replace(config, api_key=endpoint.key), rank)
-        if self.client is not None:
-            self.client = self.client.with_options(base_url=f"{self.endpoint_url}/v1")
-
-    async def is_ready(self) -> bool:
-        return True
-
-
 class _Rollout:
     """What InferenceRunner calls for each page."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self._log: ResponseLog | None = None
-        self._done = 0
+        self._held = self._done = 0
         self._progress = Path()
 
     def opened(self, rank: int) -> ResponseLog:
         """The log, open for this process to add to."""
         self._log = ResponseLog(self.job.log, self.job.endpoint.fingerprint, f"{rank:05d}")
-        self._progress, self._done = self.job.work / f"{rank:05d}.progress", 0
+        self._held, self._done, self._progress = len(self._log), 0, _progress_file(self.job, rank)
         return self._log
 
     async def __call__(self, document: Document, generate: Generate) -> None:
         assert self._log is not None
-        ask = _Engine(generate, self._log, self.job.endpoint)
-        await self.job.flow(document.metadata["page"], ask)
+        await self.job.flow(document.metadata["page"], Asker(generate, self._log, self.job.endpoint))
         self._done += 1
-        self._progress.write_text(str(self._done))
-
-
-class _Engine:
-    """Asks the engine what the log doesn't hold, and writes the answer down before anyone sees it."""
-
-    def __init__(self, generate: Generate, log: ResponseLog, endpoint: Endpoint) -> None:
-        self._generate, self._log, self._endpoint = generate, log, endpoint
-
-    async def __call__(self, request: Request) -> Response:
-        found = self._log.find(request)
-        if found is None:
-            found = await self._asked(request)
-            self._log.add(request, found)
-        return found
-
-    async def _asked(self, request: Request) -> Response:
-        """One answer, with patience for an engine that died and is being started again."""
-        empty = Response("", REFUSED, request.key(self._endpoint.fingerprint))
-        for attempt in range(_ATTEMPTS):
-            try:
-                result = await self._while_alive(self._generate(_payload(request)))
-            except (ServerError, InferenceError) as error:
-                if isinstance(error, InferenceError) and "BadRequestError" in str(error.error):
-                    return replace(empty, text=str(error.error)[:500])
-                if attempt + 1 >= _SAME_FAULT and await asyncio.to_thread(answers, self._endpoint.url):
-                    # The engine is well: it is this request that it cannot serve.
-                    return replace(empty, text=str(error)[:500])
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            usage = result.usage
-            return replace(
-                empty,
-                text=result.text,
-                finish_reason=result.finish_reason,
-                prompt_tokens=usage.get("prompt_tokens", 0),
-                completion_tokens=usage.get("completion_tokens", 0),
-            )
-        raise AssertionError("unreachable")
-
-    async def _while_alive(self, asked: Coroutine[Any, Any, InferenceResult]) -> InferenceResult:
-        task = asyncio.ensure_future(asked)
-        waited = 0.0
-        while not task.done():
-            await asyncio.wait({task}, timeout=1.0)
-            waited += 1.0
-            if self._endpoint.failed.is_file() or waited > _LONGEST_S:
-                task.cancel()
-                reason = self._endpoint.failed.read_text("utf-8") if self._endpoint.failed.is_file() else "no answer"
-                raise EngineError(reason, hint="run it again: what was answered is in the log and is not asked again")
-        return task.result()
-
-
-def _payload(request: Request) -> dict[str, Any]:
-    if request.messages[0]["role"] == TEXT:
-        return {"prompt": request.messages[0]["content"], **request.parameters}
-    payload: dict[str, Any] = {"messages": list(request.messages), **request.parameters}
-    if request.schema is not None:
-        schema = {"name": "answer", "schema": request.schema, "strict": True}
-        payload["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return payload
+        self._progress.write_text(f"{self._done} {len(self._log) - self._held}")

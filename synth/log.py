@@ -21,7 +21,7 @@ _SYNC_EVERY = 64
 class ResponseLog:
     """Answers by address, from all files of a folder.
 
-    Only addresses and places are held in memory, some 150 bytes an answer; texts are read when asked for.
+    Only addresses and places are held in memory, some hundreds of bytes an answer; texts are read when asked for.
 
     Args:
         folder: Holds `*.jsonl`; made when the first answer is added.

@@ -14,6 +14,7 @@ from mixer.table import DOCUMENTS, DROPPED, TableWriter, scan
 from synth.candidate import Candidate, SeedPage
 from synth.surface import appended, training_text
 
+_NO_PASSAGE = "pages: no passage to ask about"
 _TEXTS = pa.list_(pa.string())
 CANDIDATES = pa.schema(
     [
@@ -83,8 +84,8 @@ def write(
     name: str,
     form: str,
     made_with: Mapping[str, str],
-) -> dict[str, int]:
-    """Write candidates, documents and dropped rows of one source; returns pages, with candidates and without.
+) -> None:
+    """Write candidates, documents and dropped rows of one source.
 
     Args:
         folder: To write into.
@@ -93,15 +94,13 @@ def write(
         form: `standalone` or `append`.
         made_with: Model and parameters, for provenance.
     """
-    counts = {"pages": 0, "pages_with_candidates": 0, "rows": 0}
+    rows = 0
     with (
         TableWriter(folder / "candidates.parquet", CANDIDATES) as table,
         TableWriter(folder / "documents.parquet", DOCUMENTS) as kept,
         TableWriter(folder / "dropped.parquet", DROPPED) as dropped,
     ):
         for page, found in pages:
-            counts["pages"] += 1
-            counts["pages_with_candidates"] += bool(found)
             for candidate in found:
                 table.write(**row_of(candidate, made_with))
             documents, gone = _append(page, found) if form == "append" else _standalone(page, found)
@@ -109,9 +108,15 @@ def write(
                 kept.write(id=identity, text=text, url=page.url, source=name, metadata=_metadata(page, its, made_with))
             for identity, reason in gone:
                 dropped.write(id=identity, step="synth", reason=reason, url=page.url)
-            counts["rows"] += len(documents) + len(gone)
-    write_json(folder / "ledger.json", {"read": counts["rows"]})
-    return counts
+            rows += len(documents) + len(gone)
+    write_json(folder / "ledger.json", {"read": rows})
+
+
+def pages_in(folder: Path) -> set[str]:
+    """Ids of the pages that a written result tells of: those with candidates, and those without by reason."""
+    told = scan(folder / "candidates.parquet").select("page").unique().collect()["page"]
+    without = scan(folder / "dropped.parquet").filter(pl.col("reason") == _NO_PASSAGE).select("id").collect()["id"]
+    return {*told, *without}
 
 
 _Rows = tuple[list[tuple[str, str, list[Candidate]]], list[tuple[str, str]]]
@@ -120,7 +125,7 @@ _Rows = tuple[list[tuple[str, str, list[Candidate]]], list[tuple[str, str]]]
 def _standalone(page: SeedPage, found: list[Candidate]) -> _Rows:
     kept = [(each.id, _text(each), [each]) for each in found if not each.reason]
     gone = [(each.id, each.reason) for each in found if each.reason]
-    return kept, gone if found else [(page.id, "pages: no passage to ask about")]
+    return kept, gone if found else [(page.id, _NO_PASSAGE)]
 
 
 def _append(page: SeedPage, found: list[Candidate]) -> _Rows:
@@ -128,7 +133,7 @@ def _append(page: SeedPage, found: list[Candidate]) -> _Rows:
     pairs = [each.pair for each in accepted if each.pair]
     if pairs:
         return [(page.id, appended(page.text, pairs), accepted)], []
-    return [], [(page.id, "pages: no pair accepted" if found else "pages: no passage to ask about")]
+    return [], [(page.id, "pages: no pair accepted" if found else _NO_PASSAGE)]
 
 
 def _text(candidate: Candidate) -> str:

@@ -9,10 +9,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mixer import embed
 from mixer.recipe_synth import ScienceQa, Task
 from mixer.run import digest
 from mixer.table import scan
-from synth import disciplines, embed
+from synth import disciplines
 
 PAGES = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "url", "language", "discipline")])
 _BATCH = 256
@@ -37,13 +38,13 @@ def _chosen(documents: Sequence[Path], most: int | None, seed: int, name: str) -
 
 def _described(rows: list[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
     metadata = [json.loads(row["metadata"]) for row in rows]
-    key = getattr(task, "discipline", None)
+    key = task.discipline if isinstance(task, ScienceQa) else None
     if key is not None:
-        fields = [str(found.get(key) or "general education") for found in metadata]
+        fields = [str(found.get(key) or disciplines.DEFAULT) for found in metadata]
     elif isinstance(task, ScienceQa) and embed.is_available():
         fields = disciplines.nearest([row["text"] for row in rows], embed.Encoder())
     else:
-        fields = ["general education"] * len(rows)
+        fields = [disciplines.DEFAULT] * len(rows)
     return [
         {
             **{key: row[key] for key in ("id", "text", "source", "url")},

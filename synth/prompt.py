@@ -17,6 +17,8 @@ from mixer.run import digest
 _FOLDER = Path(__file__).parent / "prompts"
 _MARKER = re.compile(r"<(?=[|｜/]?[\w｜|▁:.\-]{1,40}[|｜]?\s?[\w]{0,40}>)|<(?=<[A-Z]{2,10}>>)")
 _BRACKET = re.compile(r"\[(?=/?[A-Z_]{3,24}\])")
+_LEAST_TOLD = 10
+"""Characters of a sentence of a prompt by which its wording is known again."""
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
@@ -57,9 +59,11 @@ def tasks() -> tuple[str, ...]:
 @cache
 def version(name: str) -> str:
     """`name@hash` of a prompt file and the parts that all prompts share: what a record says it was made with."""
-    language = name.rsplit(".", 1)[-1]
-    parts = [f"{name}.jinja", "page.jinja", f"system.{language}.jinja"]
-    return f"{name}@{digest([(_FOLDER / part).read_text('utf-8') for part in parts])[:12]}"
+    return f"{name}@{digest([(_FOLDER / part).read_text('utf-8') for part in _parts(name)])[:12]}"
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return f"{name}.jinja", "page.jinja", f"system.{name.rsplit('.', 1)[-1]}.jinja"
 
 
 def messages(name: str, *, page: str | None = None, values: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
@@ -82,6 +86,8 @@ def messages(name: str, *, page: str | None = None, values: Mapping[str, Any]) -
 
 def leaks(*names_used: str) -> Sequence[str]:
     """The sentences of the prompt files themselves, which no question or answer may repeat."""
-    lines = [line for name in names_used for line in (_FOLDER / f"{name}.jinja").read_text("utf-8").splitlines()]
-    plain = [re.sub(r"\{[{%#].*?[%#}]\}", " ", line).strip() for line in lines]
-    return [line for line in plain if len(line) > 20]
+    files = {part for name in names_used for part in _parts(name)}
+    lines = [line for part in sorted(files) for line in (_FOLDER / part).read_text("utf-8").splitlines()]
+    plain = [re.sub(r"\{[{%#].*?[%#}]\}", " ", line) for line in lines]
+    told = [sentence.strip() for line in plain for sentence in re.split(r"(?<=[.。:])\s*", line)]
+    return [sentence for sentence in told if len(sentence) > _LEAST_TOLD]

@@ -17,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 
 from mixer.dedup import words
+from mixer.embed import Embed
 from synth.candidate import Check, Pair
-from synth.embed import Embed
 
 WEIGHTS = {
     "en": {"bias": -0.742, "cover": 1.792, "near": 1.803, "peak": 2.954, "repeated": -0.344, "type": 0.844},

@@ -5,10 +5,10 @@ names that its page doesn't, copy the page, or say something else altogether; ea
 """
 
 import asyncio
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mixer.dedup import words
 from mixer.recipe_synth import Rephrase
 from synth import prompt
 from synth.answer import complete, parameters
@@ -21,7 +21,6 @@ _NGRAM = 8
 _MOST_COPIED = 0.6
 _LENGTHS = {"encyclopedic": (0.3, 1.6), "qa": (0.2, 2.0), "distilled": (0.05, 0.9)}
 """Least and most characters of a rewriting, as a share of its page's."""
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,5 +88,5 @@ def _copied(text: str, page: str) -> float:
 
 
 def _grams(text: str) -> set[tuple[str, ...]]:
-    words = _WORD.findall(text.lower())
-    return {tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)}
+    held = words(text)
+    return {tuple(held[i : i + _NGRAM]) for i in range(len(held) - _NGRAM + 1)}

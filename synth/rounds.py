@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mixer.embed import Encoder
 from mixer.run import digest
 from synth.candidate import Candidate, Pair, SeedPage
 from synth.demonstrations import Demonstration, choose
-from synth.embed import Encoder
 from synth.generate import seed_pages
 from synth.pages import PAGES
 

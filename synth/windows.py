@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixer.run import digest
+from synth.standalone import points_elsewhere
 
 _END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])|(?<=[。！？；])[”’」』）]*|\n+")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|Fig|Figs|Eq|Eqs|Dr|Mr|Mrs|Ms|Prof|St|No|approx|al|[A-Z])\.$")
@@ -64,11 +65,13 @@ def windows(text: str, limit: int) -> list[Window]:
 
 
 def passages(text: str, window: Window) -> list[Window]:
-    """The sentences of a window that hold enough to ask about: neither headings nor lists of marks."""
+    """The sentences of a window that hold enough to ask about: no headings, lists of marks, or words on a figure."""
     return [found for found in sentences(text, window.start, window.end) if _is_worth(text[found.start : found.end])]
 
 
 def _is_worth(sentence: str) -> bool:
+    if points_elsewhere(sentence):
+        return False
     if len(_HAN.findall(sentence)) >= 12:
         return len(sentence) <= 300
     words = _WORD.findall(sentence)

@@ -32,17 +32,25 @@ def answer(payload):
 
 
 @contextmanager
-def endpoint(answer=answer, fail=lambda number: None):
+def endpoint(answer=answer, fail=lambda number: None, key=None):
     """URL of a running server, and the list of payloads that it saw; `fail(n)` may give a status for request n."""
     seen = []
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404 if self.path == "/health" else self.allowed())
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def allowed(self):
+            return 200 if key is None or self.headers["Authorization"] == f"Bearer {key}" else 401
+
         def do_POST(self):
             payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
                 seen.append(payload)
-                status = fail(len(seen)) or 200
+                status = fail(len(seen)) or self.allowed()
             try:
                 text = answer(payload) if status == 200 else "no"
             except Exception:

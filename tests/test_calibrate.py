@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer.errors import SourceError
-from synth.calibrate import Scored, report
+from synth.calibrate import report
 from synth.candidate import Pair
 from synth.labelled import CORRUPTIONS, GOLD, Labelled, corrupted, read
+from synth.scored import Scored
+from synth.suggest import suggest
 
 PAGE = "Granite formed 300 million years ago. It is a rock of the deep crust. Basalt is found in 12 places."
 OTHER = "Cats purr at 25 hertz. They sleep a lot."
@@ -107,10 +109,14 @@ def test_a_bad_file_is_told_by_line(tmp_path, text, message):
         read(tmp_path / "none.jsonl")
 
 
+def failed(score):
+    return frozenset() if score > 0.5 else frozenset({"on_page"})
+
+
 def rows_of(gold_scores, wrong_scores, groups=("a", "b", "c", "d")):
     made = [(GOLD, score) for score in gold_scores] + [("other_page", score) for score in wrong_scores]
     return [
-        Scored(label, "open", "x", groups[i % len(groups)], score > 0.5, {"on_page": score})
+        Scored(label, "open", "x", groups[i % len(groups)], failed(score), {"on_page": score})
         for i, (label, score) in enumerate(made)
     ]
 
@@ -136,3 +142,17 @@ def test_every_point_keeps_the_share_it_promises(gold_scores, wrong_scores):
     for points in report(rows_of(gold_scores, wrong_scores))["curves"]["open"].values():
         assert points[0]["gold_kept"] >= 0.99 - 1e-3
         assert all(point["gold_kept"] >= 0.50 - 1e-3 for point in points)
+
+
+def test_the_suggested_threshold_keeps_the_wanted_share_and_is_measured_on_other_groups():
+    """Gold at 0.50 ... 0.99: to keep 90% of it, 0.55 is as strict as can be; half of the wrong ones lie above 0.5."""
+    gold_scores = [0.5 + i / 100 for i in range(50)]
+    rows = rows_of([score for score in gold_scores for _ in range(4)], [0.1, 0.2, 0.9, 0.9])
+    found = suggest(rows, keep=0.9)
+    assert found["thresholds"] == {"on_page": 0.55}
+    assert found["held_out"]["gold"]["passed"] == pytest.approx(0.9)
+    assert found["held_out"]["other_page"] == {"pairs": 2, "passed": 0.5}
+
+
+def test_nothing_is_suggested_from_too_few_groups():
+    assert suggest(rows_of([0.8, 0.9] * 10, [0.1], groups=("a", "b", "c"))) == {}

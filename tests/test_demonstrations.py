@@ -5,9 +5,9 @@ import random
 import numpy as np
 import pytest
 
+from mixer.embed import Encoder, is_available
 from synth.candidate import Pair
 from synth.demonstrations import Demonstration, choose
-from synth.embed import Encoder, is_available
 
 
 def item(passage: str, source: str, confidence: float, question: str = "Why?") -> Demonstration:

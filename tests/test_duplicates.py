@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer.dedup import containment, shingles, words
+from mixer.embed import Encoder, is_available
 from synth.duplicates import duplicates
-from synth.embed import Encoder, is_available
 
 LETTERS = words("alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa")
 LONG = "why does the pressure of a trapped gas rise when its volume is halved at room temperature"

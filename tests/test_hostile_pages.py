@@ -53,9 +53,22 @@ def obedient(payload):
     return json.dumps({key: told[key] for key in wanted})
 
 
-def run(folder, answers):
+def honest(payload):
+    """A model that asks about the one fact that all pages hold, and answers it."""
+    wanted = payload["response_format"]["json_schema"]["schema"]["properties"]
+    told = {
+        "evidence": "The mitochondrion makes most of the energy that a living cell needs every day.",
+        "answer": "The mitochondrion",
+        "question": "Which part of a living cell makes most of the energy that it needs every day?",
+        "verdict": "SUPPORTED",
+        "wrong": ["The nucleus", "The cell wall", "The membrane"],
+    }
+    return json.dumps({key: told[key] for key in wanted})
+
+
+def run(folder, answers, model=obedient):
     folder.mkdir()
-    with endpoint(obedient) as (url, seen):
+    with endpoint(model) as (url, seen):
         made, _ = synthesize(recipe_of(folder, url, answers), folder)
     return pl.read_parquet(made / "candidates.parquet"), pl.read_parquet(made / "dropped.parquet"), seen
 
@@ -74,3 +87,12 @@ def test_every_page_is_counted_and_nothing_unsupported_is_accepted(tmp_path):
             assert [message["role"] for message in payload["messages"]] == ["system", "user"]
             content = payload["messages"][1]["content"]
             assert content.count("<page ") == content.count("</page ") <= 1
+
+
+def test_what_such_a_page_does_support_is_accepted(tmp_path):
+    table, _, _ = run(tmp_path / "honest", "free", honest)
+    accepted = table.filter("accepted")
+    # The question is the same on every page, so the first page that was asked keeps it.
+    assert accepted["answer"].unique().to_list() == ["The mitochondrion"]
+    reasons = table.filter(~pl.col("accepted"))["reason"].str.split(":").list.first()
+    assert "duplicate" in set(reasons)

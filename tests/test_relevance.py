@@ -8,9 +8,9 @@ import pytest
 import zstandard
 
 from mixer.dedup import words
+from mixer.embed import Encoder, is_available
 from synth import relevance as module
 from synth.candidate import Pair
-from synth.embed import Encoder, is_available
 from synth.relevance import THRESHOLDS, asked_for, relevance, signals, type_of
 
 PAGE = (

