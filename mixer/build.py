@@ -15,13 +15,16 @@ import polars as pl
 import xxhash
 
 from mixer import __version__, shard
+from mixer.assess import Prepared
+from mixer.context import Context, OpenScore, Synthesize
 from mixer.errors import SourceError
 from mixer.ledger import Ledger, conserve
 from mixer.plan import plan
-from mixer.prepare import Context, Prepared, Synthesize, prepare, prepare_texts
+from mixer.prepare import prepare, prepare_texts
 from mixer.recipe import Recipe
 from mixer.recipe_file import dump
 from mixer.run import digest, keep_only, link, locked, sweep, write_json, write_text
+from mixer.score import FILE as VALUES
 from mixer.shard import TokenFiles
 from mixer.steps import Say, Steps
 from mixer.table import scan
@@ -57,6 +60,7 @@ def build(
     workers: int,
     scheduler: Scheduler,
     synthesize: Synthesize,
+    open_score: OpenScore,
     say: Say,
 ) -> Built:
     """Make the Run of a recipe, or bring it up to date.
@@ -69,6 +73,7 @@ def build(
         workers: Processes to clean and tokenize with; the result does not depend on it.
         scheduler: Orders a stage.
         synthesize: Makes the synthetic sources.
+        open_score: Makes scores ready to be taken.
         say: Takes a line for people about each step.
 
     Raises:
@@ -80,8 +85,9 @@ def build(
         encoder = load(recipe.tokenizer, base, store)
         # Written last: a Run without a manifest is not finished, whatever else lies in it.
         (run / "manifest.json").unlink(missing_ok=True)
-        prepared = prepare(context, encoder, synthesize)
+        prepared = prepare(context, encoder, synthesize, open_score)
         _publish(context, prepared)
+        _publish_scores(context, prepared)
         ledgers = {name: conserve(run, name, source.cleaned) for name, source in prepared.items()}
         packed = {name: _pack(context, name, source, encoder) for name, source in prepared.items()}
         _compare_declared(context, packed)
@@ -96,13 +102,21 @@ def build(
 
 
 def synthesize_only(
-    recipe: Recipe, *, base: Path, run: Path, store: Path, workers: int, synthesize: Synthesize, say: Say
+    recipe: Recipe,
+    *,
+    base: Path,
+    run: Path,
+    store: Path,
+    workers: int,
+    synthesize: Synthesize,
+    open_score: OpenScore,
+    say: Say,
 ) -> dict[str, Path]:
     """The synthetic sources of a recipe and no more, as `build` would make them: name -> folder of the result."""
     with locked(run):
         sweep(run)
         context = Context(recipe, base, run, store, workers, Steps(run, say), say)
-        ready = prepare_texts(context, synthesize)
+        ready = prepare_texts(context, synthesize, open_score)
         return {name: ready[name].documents[0] for name in recipe.synth_sources}
 
 
@@ -116,6 +130,18 @@ def _publish(context: Context, prepared: Mapping[str, Prepared]) -> None:
                     for number, folder in enumerate(source.documents):
                         link(folder / f"{kind}.parquet", scratch / f"{number:06d}.parquet")
         _unique_ids(context.run / "documents" / name, name)
+
+
+def _publish_scores(context: Context, prepared: Mapping[str, Prepared]) -> None:
+    """Write `scores/<score>/<source>.parquet`: a row a document, also of those that a filter kept out."""
+    for score in context.recipe.scores.taken:
+        sides = {name: source.scores[score] for name, source in prepared.items() if score in source.scores}
+        inputs = {name: digest([folder.name for folder in folders]) for name, folders in sides.items()}
+        with context.steps.folder(f"scores {score}", inputs, context.run / "scores" / score) as scratch:
+            if scratch is not None:
+                for name, folders in sides.items():
+                    table = pl.concat([scan(folder / VALUES) for folder in folders])
+                    table.collect().write_parquet(scratch / f"{name}.parquet", compression="zstd", statistics=False)
 
 
 def _unique_ids(folder: Path, name: str) -> None:
@@ -226,7 +252,10 @@ def _remove_others(context: Context) -> None:
     names = set(context.recipe.sources)
     for kind in _KINDS:
         keep_only(context.run / kind, names)
-    context.steps.keep_only({f"{kind} {name}" for kind in ("clean", *_KINDS) for name in names} | _SHARED_STEPS)
+    scores = set(context.recipe.scores.taken)
+    keep_only(context.run / "scores", scores)
+    kept = {f"{kind} {name}" for kind in ("clean", *_KINDS) for name in names} | _SHARED_STEPS
+    context.steps.keep_only(kept | {f"{kind} {name}" for kind in ("score", "scores") for name in scores})
 
 
 def write_order(path: Path, pieces: Iterator[np.ndarray], sources: np.ndarray, total: int) -> None:
@@ -250,6 +279,7 @@ def _manifest(
 ) -> dict[str, Any]:
     """Fingerprints, counts, bytes, hashes, versions and timings; two Runs of equal input differ only in `timings`."""
     steps = [(f"{kind} {name}", f"{kind}/{name}") for name in packed for kind in _KINDS] + [("order", "order")]
+    steps += [(f"scores {score}", f"scores/{score}") for score in context.recipe.scores.taken]
     files = {
         f"{folder}/{file}": {"bytes": size, "sha256": sha256}
         for step, folder in steps

@@ -94,7 +94,7 @@ def build(
     opened: Any = _synthesizer(path.parent) if loaded.synth_sources else nullcontext()
     with opened as synthesize:
         where = _where(path, target, workers)
-        built = build_run(loaded, **where, scheduler=_schedule, synthesize=synthesize)
+        built = build_run(loaded, **where, scheduler=_schedule, synthesize=synthesize, open_score=_open_score)
     if json_:
         typer.echo(
             json.dumps(as_json(built.plan) | {"run": str(target), "sources": built.manifest["sources"]}, indent=2)
@@ -142,7 +142,7 @@ def synth(
         _calibrate(loaded, path.parent, target, calibrate, json_=json_)
         return
     with _synthesizer(path.parent, regenerate=regenerate) as synthesize:
-        made = synthesize_only(loaded, **_where(path, target, workers), synthesize=synthesize)
+        made = synthesize_only(loaded, **_where(path, target, workers), synthesize=synthesize, open_score=_open_score)
     encoder = load_encoder(loaded.tokenizer, path.parent, _store())
     funnels = {
         name: funnel(folder / "candidates.parquet", lambda texts: sum(map(len, encoder.encode(texts))))
@@ -158,7 +158,7 @@ def synth(
 
 def _calibrate(loaded: Any, base: Path, run: Path, labelled: Path, *, json_: bool) -> None:
     from mixer import tables
-    from mixer.prepare import Context
+    from mixer.context import Context
     from mixer.run import locked, write_json
     from mixer.steps import Steps
     from synth.labelled import read
@@ -239,6 +239,12 @@ def _schedule(*draws: Any, seed: int) -> Any:
     from curricula.order import order
 
     return order(*draws, seed=seed)
+
+
+def _open_score(context: Any, name: str, documents: Any) -> Any:
+    from curricula.score import open_score
+
+    return open_score(context, name, documents)
 
 
 def _synthesizer(base: Path, *, regenerate: bool = False) -> Any:

@@ -6,6 +6,7 @@ was trained: other languages give vectors too, but their closeness says little.
 
 import contextlib
 import io
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -28,6 +29,8 @@ _MOST_CHARS = 8192
 _BATCH = 32
 _MOST_REMEMBERED = 20_000
 """Vectors kept before the oldest are dropped; 30 MB. The sentences of a page are asked for again by each pair."""
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def is_available() -> bool:
@@ -54,12 +57,13 @@ class Encoder:
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(texts, 384) float32 unit vectors, in order; what lies beyond a text's first 512 tokens is not read."""
         bounded = [text[:_MOST_CHARS] for text in texts]
-        found = {text: self._known[text] for text in bounded if text in self._known}
-        new = [text for text in dict.fromkeys(bounded) if text not in found]
-        if new:
-            rows = _model().encode(new, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
-            found.update(zip(new, rows, strict=True))
-        self._remember({text: found[text] for text in new})
+        with _ONE_AT_A_TIME:
+            found = {text: self._known[text] for text in bounded if text in self._known}
+            new = [text for text in dict.fromkeys(bounded) if text not in found]
+            if new:
+                rows = _model().encode(new, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
+                found.update(zip(new, rows, strict=True))
+            self._remember({text: found[text] for text in new})
         return np.array([found[text] for text in bounded], np.float32).reshape(-1, DIMENSIONS)
 
     def _remember(self, new: dict[str, np.ndarray]) -> None:

@@ -6,8 +6,8 @@ rerun after a kill or a change redoes exactly the units whose input or rules are
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import numpy as np
 import polars as pl
 
 from mixer import clean, dedup
+from mixer.assess import Prepared, assess
+from mixer.context import Context, OpenScore, Synthesize
 from mixer.errors import SourceError
 from mixer.execute import execute
 from mixer.read import units
@@ -23,7 +25,6 @@ from mixer.recipe import Recipe
 from mixer.recipe_sources import PageSource
 from mixer.run import digest, read_json, write_json
 from mixer.select import select
-from mixer.steps import Say, Steps
 from mixer.table import scan
 from mixer.tokens import EncodeDocuments, Encoder, TokenTask
 from mixer.types import Unit
@@ -34,46 +35,14 @@ _LIBRARIES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """One source, ready to pack: folders of cleaned rows, documents and tokens, one each a unit, in order."""
-
-    cleaned: tuple[Path, ...]
-    documents: tuple[Path, ...]
-    tokens: tuple[Path, ...]
-    inputs: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """Where a build works and whom it talks to."""
-
-    recipe: Recipe
-    base: Path
-    run: Path
-    store: Path
-    workers: int
-    steps: Steps
-    say: Say
-
-    @property
-    def cache(self) -> Path:
-        """The Run's folder for intermediate results."""
-        return self.run / ".cache"
-
-
-Synthesize = Callable[[Context, str, Sequence[Path]], Path]
-"""From the documents of a source's units to the folder of a synthetic source; `synth.synthesize`, handed in."""
-
-
-def prepare(context: Context, encoder: Encoder, synthesize: Synthesize) -> dict[str, Prepared]:
+def prepare(context: Context, encoder: Encoder, synthesize: Synthesize, open_score: OpenScore) -> dict[str, Prepared]:
     """Every source's units cleaned, deduplicated or written by a model, and encoded.
 
     Raises:
         SourceError: Input is missing; or some could not be read and the recipe says to stop; or ids repeat.
         EngineError: A model cannot be asked.
     """
-    ready = prepare_texts(context, synthesize)
+    ready = prepare_texts(context, synthesize, open_score)
     folders = [folder for name in context.recipe.sources for folder in ready[name].documents]
     tokens = _encode(context, folders, encoder)
     return {
@@ -82,13 +51,20 @@ def prepare(context: Context, encoder: Encoder, synthesize: Synthesize) -> dict[
     }
 
 
-def prepare_texts(context: Context, synthesize: Synthesize) -> dict[str, Prepared]:
-    """All sources, not encoded yet: first those that are read, then those that are written from them."""
-    ready = prepare_pages(context)
+def prepare_texts(context: Context, synthesize: Synthesize, open_score: OpenScore) -> dict[str, Prepared]:
+    """All sources, not encoded yet: first those that are read, then those that are written from them.
+
+    Scores are taken and filters applied to pages before anything is written from them, and to what was written after.
+    """
+    pages = prepare_pages(context)
+    documents = {name: its.documents for name, its in pages.items()}
+    scorings = {score: open_score(context, score, documents) for score in context.recipe.scores.taken}
+    ready = assess(context, pages, scorings)
+    written = {}
     for name, source in context.recipe.synth_sources.items():
         folder = synthesize(context, name, ready[source.source].documents)
-        ready[name] = Prepared((folder,), (folder,), (), {"synth": folder.name})
-    return ready
+        written[name] = Prepared((folder,), (folder,), (), {"synth": folder.name})
+    return ready | assess(context, written, scorings)
 
 
 def prepare_pages(context: Context) -> dict[str, Prepared]:
@@ -128,7 +104,7 @@ def list_units(context: Context) -> dict[str, list[Unit]]:
 
 def rules_of(recipe: Recipe, source: PageSource) -> dict[str, Any]:
     """Everything but the input itself that decides a source's documents, as flat readable values."""
-    own = source.model_dump(mode="json", exclude={"declared", "filters", "on_error", "path"})
+    own = source.model_dump(mode="json", exclude={"declared", "filters", "on_error", "path", "where"})
     rules = recipe.clean.model_dump(mode="json", exclude={"dedup", "filters"})
     near = recipe.clean.dedup.near
     return {

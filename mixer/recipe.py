@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt
 
+from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
 from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
 from mixer.recipe_synth import Model, Synth
@@ -111,6 +112,8 @@ class Recipe(Section):
     """`best_fit` cuts only documents longer than a sequence, at the price of some padding."""
     sources: dict[Name, AnySource] = Field(min_length=1)
     clean: Clean = Clean()
+    scores: Scores = Scores()
+    """Numbers and labels beside documents, for filters and order."""
     models: dict[Name, Model] = Field(default_factory=dict)
     """Language models, by the name that tasks use."""
     synth: Synth = Synth()

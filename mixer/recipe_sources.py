@@ -53,6 +53,8 @@ class Source(Section):
     on_error: Literal["stop", "skip"] | None = None
     """Replaces the recipe's `on_error` for this source."""
     declared: Declared | None = None
+    where: str | None = None
+    """Keep documents whose scores pass, such as `perplexity < 60 and topic == 'physics'`; see `scores`."""
 
 
 class HtmlSource(Source):
@@ -118,6 +120,8 @@ class SynthSource(Section):
     source: Name = Field(alias="from")
     """The source whose pages are read."""
     declared: Declared | None = None
+    where: str | None = None
+    """Keep documents whose scores pass, such as `perplexity < 60`; see `scores`."""
 
 
 PageSource = Annotated[

@@ -106,6 +106,8 @@ def _form_problems(pair: Pair) -> Iterator[str]:
         yield "more than one question"
     if not plain(answer).text.strip(' ".-'):
         yield "answer empty"
+    if answer[-1:] in {"?", "\uff1f"}:
+        yield "answer is a question"
     for text in (question, answer, *pair.choices):
         if match := _LEFTOVER.search(text) or _REFUSAL.search(text):
             yield f"left over or refusing: {match.group()[:40]!r}"

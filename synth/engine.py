@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixer.errors import EngineError
+from mixer.hardware import multiplies_bfloat16
 from mixer.recipe_synth import Model
 from mixer.steps import Say
 
@@ -243,15 +244,11 @@ if os.getppid() == int(sys.argv[1]):
 
 
 def _dtype(model: Model) -> str:
-    """The recipe's number type; where it leaves it open, float32 on a processor that has no bfloat16 arithmetic.
-
-    There vLLM falls back to slow kernels: on such a machine (AVX2 only) a matrix product took 6 times as long.
-    """
-    info = Path("/proc/cpuinfo")
+    """The recipe's number type; where it leaves it open, float32 on a CPU that has no bfloat16 arithmetic."""
     has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
-    if model.dtype != "auto" or has_gpu or not info.is_file():
+    if model.dtype != "auto" or has_gpu:
         return model.dtype
-    return "bfloat16" if re.search(r"\b(amx_bf16|avx512_bf16|bf16)\b", info.read_text("utf-8")) else "float32"
+    return "bfloat16" if multiplies_bfloat16() else "float32"
 
 
 def _environment() -> dict[str, str]:

@@ -78,12 +78,16 @@ class ScienceFlow:
     demonstrations: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
 
     async def __call__(self, page: SeedPage, ask: Ask) -> list[Candidate]:
-        found: list[Candidate] = []
-        for _, anchors in groupby(self._anchors(page), key=lambda anchor: anchor.window):
-            # Alone, so that the engine has read the window before the others come.
-            found += await self._tries(page, next(anchors), ask)
-            for each in await asyncio.gather(*(self._tries(page, anchor, ask) for anchor in anchors)):
-                found += each
+        groups = groupby(self._anchors(page), key=lambda anchor: anchor.window)
+        parts = await asyncio.gather(*(self._about(page, list(anchors), ask) for _, anchors in groups))
+        return [candidate for part in parts for candidate in part]
+
+    async def _about(self, page: SeedPage, anchors: Sequence[Anchor], ask: Ask) -> list[Candidate]:
+        """The candidates of one window."""
+        # The first is asked alone, so that the engine has read the window before the others come.
+        found = await self._tries(page, anchors[0], ask)
+        for each in await asyncio.gather(*(self._tries(page, anchor, ask) for anchor in anchors[1:])):
+            found += each
         return found
 
     async def _tries(self, page: SeedPage, anchor: Anchor, ask: Ask) -> list[Candidate]:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixer import embed
+from mixer.context import Context
 from mixer.errors import SourceError
-from mixer.prepare import Context
 from mixer.recipe_sources import SynthSource
 from mixer.recipe_synth import CodeQa, Model, Rephrase, Replay, ScienceQa, Task
 from mixer.run import digest, discard, relink, staged

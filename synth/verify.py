@@ -1,5 +1,6 @@
 """All checks of a pair, the free ones first, until one rejects it; each leaves its verdict beside the pair."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,7 +32,9 @@ async def verify(candidate: Candidate, shown: str, ask: Ask, task: ScienceQa, *,
     """
     pair = candidate.pair
     assert pair is not None
-    checks = [_judged(check, task) for check in page_checks(pair, shown, known=known)]
+    # In a thread: the sentence encoder must not keep other questions from being asked.
+    found = await asyncio.to_thread(page_checks, pair, shown, known=known)
+    checks = [_judged(check, task) for check in found]
     aligned = [align(quote, shown) for quote in pair.evidence]
     offset = candidate.start
     spans = tuple((span.start + offset, span.end + offset, span.similarity) for span in aligned if span)

@@ -65,18 +65,18 @@ def windows(text: str, limit: int) -> list[Window]:
 
 
 def passages(text: str, window: Window) -> list[Window]:
-    """The sentences of a window that hold enough to ask about: no headings, lists of marks, or words on a figure."""
+    """The sentences of a window that state enough to ask about: no headings, questions, lists, or words on a figure."""
     return [found for found in sentences(text, window.start, window.end) if _is_worth(text[found.start : found.end])]
 
 
 def _is_worth(sentence: str) -> bool:
-    if points_elsewhere(sentence):
+    if points_elsewhere(sentence) or sentence.rstrip("\"'”)")[-1:] in {"?", "？"}:
         return False
     if len(_HAN.findall(sentence)) >= 12:
         return len(sentence) <= 300
     words = _WORD.findall(sentence)
     letters = sum(map(len, words))
-    return 8 <= len(words) <= 80 and letters >= 0.6 * len(sentence.replace(" ", "")) and sentence[-1] in ".!?\"'”)"
+    return 8 <= len(words) <= 80 and letters >= 0.6 * len(sentence.replace(" ", "")) and sentence[-1] in ".!\"'”)"
 
 
 def is_statement(sentence: str) -> bool:

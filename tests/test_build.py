@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 from curricula.order import order, prefix_bound
+from curricula.score import open_score
 from mixer.build import build
 from mixer.errors import PlanError, SourceError
 from mixer.recipe_file import load
@@ -40,6 +41,7 @@ def run_build(folder: Path, run: str = "run", workers: int = 1, **changes):
         workers=workers,
         scheduler=order,
         synthesize=toys.no_synthesis,
+        open_score=open_score,
         say=said.append,
     )
     return built, said

@@ -62,6 +62,7 @@ def test_case_3_a_computed_answer_passes_with_its_equation_only():
         (pair(answer="very " * 500), "too long"),
         (pair("How many blades? And how many wheels are there?"), "more than one question"),
         (pair(answer=" "), "answer empty"),
+        (pair(answer="How many blades are there?"), "answer is a question"),
         (pair(answer="<|im_end|> 24"), "left over"),
         (pair(answer="24 [/INST]"), "left over"),
         (pair("Question: how many blades are there?"), "left over"),

@@ -11,6 +11,7 @@ import yaml
 import zstandard
 
 from curricula.order import order
+from curricula.score import open_score
 from mixer.build import build
 from mixer.errors import PlanError, SourceError
 from mixer.recipe_file import load
@@ -72,6 +73,7 @@ def run_build(folder: Path, on_error: str):
         workers=1,
         scheduler=order,
         synthesize=toys.no_synthesis,
+        open_score=open_score,
         say=lambda _: None,
     )
 

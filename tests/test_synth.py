@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from curricula.score import open_score
 from mixer.build import synthesize_only
 from mixer.errors import EngineError
 from mixer.recipe import Recipe
@@ -66,6 +67,7 @@ def synthesize(recipe, folder, run="run", of="qa", **options):
             store=folder / "store",
             workers=1,
             synthesize=synthesizer,
+            open_score=open_score,
             say=said.append,
         )
     return made if of == "all" else made[of], said

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from curricula.model import fingerprint, model_folder
+from curricula.score import open_score
 from mixer.build import synthesize_only
 from mixer.recipe import Recipe
 from synth.synthesize import Synthesizer, Weights
@@ -66,7 +67,14 @@ def synthesize(recipe, folder, run):
     said = []
     with Synthesizer(locate) as synthesizer:
         made = synthesize_only(
-            recipe, base=folder, run=run, store=store, workers=1, synthesize=synthesizer, say=said.append
+            recipe,
+            base=folder,
+            run=run,
+            store=store,
+            workers=1,
+            synthesize=synthesizer,
+            open_score=open_score,
+            say=said.append,
         )
     return made["qa"], said
 

@@ -51,6 +51,8 @@ def test_passages_are_sentences_that_say_something():
     text = "Contents\nThe mitochondrion makes most of the energy that a cell uses.\n1 2 3 4 5 6 7 8 9\nHome | Next"
     found = passages(text, Window(0, len(text)))
     assert parts(text, found) == ["The mitochondrion makes most of the energy that a cell uses."]
+    asked = "What does the outer membrane of a mitochondrion let pass on most days? It is as shown in Fig. 3 of this book here."
+    assert passages(asked, Window(0, len(asked))) == []
     chinese = "目录。线粒体为细胞提供所需要的大部分能量。"
     assert parts(chinese, passages(chinese, Window(0, len(chinese)))) == ["线粒体为细胞提供所需要的大部分能量。"]
 

@@ -81,6 +81,16 @@ def corpus(folder: Path) -> Path:
     return folder
 
 
+def sources(**changes: dict[str, object]) -> dict[str, dict[str, object]]:
+    """The corpus's three sources, with keys added to some."""
+    known: dict[str, dict[str, object]] = {
+        "web": {"kind": "jsonl", "path": "web.jsonl", "language": "en"},
+        "books": {"kind": "text", "path": "books/*.txt", "language": "en"},
+        "pages": {"kind": "html", "path": "pages/*.html", "language": "en"},
+    }
+    return {name: source | changes.get(name, {}) for name, source in known.items()}
+
+
 def recipe(folder: Path, **changes: object) -> Path:
     """A recipe file over the corpus, with top-level keys replaced."""
     content = {
@@ -88,11 +98,7 @@ def recipe(folder: Path, **changes: object) -> Path:
         "seed": 3,
         "tokenizer": "bytes",
         "sequence_length": 64,
-        "sources": {
-            "web": {"kind": "jsonl", "path": "web.jsonl", "language": "en"},
-            "books": {"kind": "text", "path": "books/*.txt", "language": "en"},
-            "pages": {"kind": "html", "path": "pages/*.html", "language": "en"},
-        },
+        "sources": sources(),
         "stages": [
             {"name": "adapt", "token_budget": 9600, "mixture": {"web": 5, "books": 3, "pages": 2}},
             {"name": "anneal", "token_budget": 3200, "mixture": {"web": 1, "pages": 1}},

@@ -20,7 +20,7 @@ RECIPE = Path(__file__).parent / "pages.yaml"
 
 def ours(run: Path, pages: int) -> tuple[list[dict[str, Any]], float]:
     """The log's records, and seconds from the engine's readiness to the end of generation."""
-    overrides = {"max_pages": pages, "verify.votes": 0, "verify.agree": 0, "verify.support": "false"}
+    overrides = {"max_pages": pages, "tries": 1, "verify.votes": 0, "verify.agree": 0, "verify.support": "false"}
     options = [word for key, value in overrides.items() for word in ("--set", f"synth.science_qa.{key}={value}")]
     command = [sys.executable, "-m", "mixer.cli", "synth", str(RECIPE), "--run", str(run), *options]
     log = run / "synth/qa/responses/00000.jsonl"

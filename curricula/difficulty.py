@@ -1,0 +1,265 @@
+"""How hard a document is for a language model: loss a token and bits a byte, by any causal model, on CPU or CUDA.
+
+Every token is predicted, the first from a frame token alone. Documents longer than the model's context are read in
+windows that share some context; windows of like length share a batch, so that almost nothing is padding, and only the
+wanted rows of the hidden states are turned into logits, a bounded number at a time.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mixer.errors import RecipeError
+from mixer.hardware import multiplies_bfloat16
+from mixer.recipe import TokenizerSpec
+from mixer.tokens import load
+
+VERSION = 1
+"""Raise it when the same model would give the same text another value."""
+
+_CONTEXT = 2048
+_OVERLAP = 0.25
+"""Share of a window that only gives context to the rest."""
+_TAIL = 0.95
+_CHUNK_TOKENS = 500_000
+"""Tokens sorted by length at a time; bounds what is held beside the texts."""
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
+_LOGIT_ROWS = {"cpu": 1024, "cuda": 8192}
+_PROBE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """What a model finds in one document.
+
+    Args:
+        loss: Mean negative log-likelihood, nats a token.
+        bits_per_byte: The same in bits, over the UTF-8 bytes of what was read; compares across tokenizers.
+        tail: The loss that 95% of its tokens stay below: high where a part of the text is noise.
+        tokens: Tokens that were predicted.
+    """
+
+    loss: float
+    bits_per_byte: float
+    tail: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss)."""
+        return math.exp(min(self.loss, 700.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a framed document that is read at once: `ids[start:end]`, of which those from `first` on are scored."""
+
+    document: int
+    start: int
+    end: int
+    first: int
+
+
+def windows_of(document: int, length: int, size: int, overlap: int) -> list[Window]:
+    """Windows that score each of `ids[1:length]` once.
+
+    Example:
+        >>> [(w.start, w.end, w.first) for w in windows_of(0, 10, size=6, overlap=2)]
+        [(0, 6, 1), (4, 10, 6)]
+    """
+    found = [Window(document, 0, min(size, length), 1)]
+    while found[-1].end < length:
+        done = found[-1].end
+        start = done - overlap
+        found.append(Window(document, start, min(start + size, length), done))
+    return found
+
+
+def batches_of(windows: Sequence[Window], tokens: int) -> Iterator[list[Window]]:
+    """Yield windows, longest first, as many at a time as `tokens` places hold when all are as wide as the widest."""
+    ordered = sorted(windows, key=lambda window: (window.start - window.end, window.document, window.start))
+    batch: list[Window] = []
+    for window in ordered:
+        width = batch[0].end - batch[0].start if batch else 0
+        if batch and width * (len(batch) + 1) > tokens:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+class DifficultyScorer:
+    """Scores texts with one model.
+
+    Args:
+        folder: The model in Hugging Face format.
+        dtype: `auto` is bfloat16 where the device has its arithmetic, else float32.
+        max_length: Tokens read at once. Default: the model's context, at most 2,048.
+        max_tokens: Read only so many tokens from each text's beginning.
+        batch_tokens: Tokens a batch. Default by device.
+        device: `cuda` or `cpu`. Default: CUDA where there is one.
+
+    Raises:
+        RecipeError: The model cannot be read, or has no token to begin a text with.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dtype: str = "auto",
+        max_length: int | None = None,
+        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        import torch
+
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = _load(folder, _dtype(dtype, self.device), self.device)
+        config = self._model.config
+        most = getattr(config, "max_position_embeddings", None) or _CONTEXT
+        self._size = min(max_length or _CONTEXT, most)
+        self._max_tokens = max_tokens
+        self._batch_tokens = max(batch_tokens or _BATCH_TOKENS[self.device], self._size)
+        self._encoder = load(TokenizerSpec(path=str(folder.absolute()), bos=False, eos=False), folder, folder)
+        self._frame = _frame_token(config, folder)
+        self._body, self._head = self._model.base_model, self._model.get_output_embeddings()
+        self._is_plain = self._has_plain_head()
+
+    def __call__(self, texts: Sequence[str]) -> list[Difficulty]:
+        """One Difficulty a text; an empty text has loss 0 and no tokens."""
+        found: list[Difficulty] = []
+        for part in self._chunks(self._encoder.encode(texts)):
+            found += self._scored(texts[len(found) : len(found) + len(part)], part)
+        return found
+
+    def _chunks(self, encoded: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """Framed ids of as many texts as make up a chunk."""
+        part: list[np.ndarray] = []
+        held = 0
+        for ids in encoded:
+            kept = ids if self._max_tokens is None else ids[: self._max_tokens]
+            part.append(np.concatenate([[self._frame], kept]).astype(np.int64))
+            held += len(kept)
+            if held >= _CHUNK_TOKENS:
+                yield part
+                part, held = [], 0
+        if part:
+            yield part
+
+    def _scored(self, texts: Sequence[str], part: Sequence[np.ndarray]) -> list[Difficulty]:
+        overlap = int(self._size * _OVERLAP)
+        windows = [
+            window
+            for number, ids in enumerate(part)
+            if len(ids) > 1
+            for window in windows_of(number, len(ids), self._size, overlap)
+        ]
+        losses = [np.zeros(len(ids) - 1, np.float32) for ids in part]
+        for batch in batches_of(windows, self._batch_tokens):
+            flat = self._losses([part[window.document][window.start : window.end] for window in batch], batch)
+            for window in batch:
+                count = window.end - window.first
+                losses[window.document][window.first - 1 : window.end - 1] = flat[:count]
+                flat = flat[count:]
+        return [self._told(text, ids, its) for text, ids, its in zip(texts, part, losses, strict=True)]
+
+    def _told(self, text: str, ids: np.ndarray, losses: np.ndarray) -> Difficulty:
+        if not len(losses):
+            return Difficulty(0.0, 0.0, 0.0, 0)
+        is_whole = self._max_tokens is None or len(losses) < self._max_tokens
+        read = text if is_whole else self._encoder.backend.decode(ids[1:].tolist(), skip_special_tokens=False)
+        total = float(losses.sum(dtype=np.float64))
+        return Difficulty(
+            loss=total / len(losses),
+            bits_per_byte=total / math.log(2) / max(1, len(read.encode("utf-8", "replace"))),
+            tail=float(np.quantile(losses, _TAIL)),
+            tokens=len(losses),
+        )
+
+    def _losses(self, rows: Sequence[np.ndarray], windows: Sequence[Window]) -> np.ndarray:
+        """The loss of every scored token of the batch, row by row, as float32."""
+        import torch
+
+        width = len(rows[0])
+        ids = np.full((len(rows), width), self._frame, np.int64)
+        wanted = np.zeros((len(rows), width - 1), bool)
+        for number, (row, window) in enumerate(zip(rows, windows, strict=True)):
+            ids[number, : len(row)] = row
+            # Position p predicts token p + 1; padding stands to the right, where a causal model never looks.
+            wanted[number, window.first - window.start - 1 : len(row) - 1] = True
+        with torch.inference_mode():
+            inputs = torch.from_numpy(ids).to(self.device)
+            mask = torch.from_numpy(wanted).to(self.device)
+            targets = inputs[:, 1:][mask]
+            if not self._is_plain:
+                picked = self._model(input_ids=inputs, use_cache=False).logits[:, :-1][mask]
+                return self._cross_entropy(picked, targets, head=None)
+            hidden = self._body(input_ids=inputs, use_cache=False).last_hidden_state[:, :-1][mask]
+            return self._cross_entropy(hidden, targets, head=self._head)
+
+    def _cross_entropy(self, rows: Any, targets: Any, head: Any) -> np.ndarray:
+        """Losses of rows of hidden states (or of logits, without a head), in float32, a bounded number at a time."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        step = _LOGIT_ROWS[self.device]
+        parts = [
+            cross_entropy(
+                (rows[i : i + step] if head is None else head(rows[i : i + step])).float(),
+                targets[i : i + step],
+                reduction="none",
+            )
+            for i in range(0, len(rows), step)
+        ]
+        found: np.ndarray = torch.cat(parts).cpu().numpy()
+        return found
+
+    def _has_plain_head(self) -> bool:
+        """Whether the output layer alone turns hidden states into logits; some models scale or cap them afterwards."""
+        import torch
+
+        with torch.inference_mode():
+            ids = torch.arange(_PROBE, device=self.device).unsqueeze(0)
+            whole = self._model(input_ids=ids, use_cache=False).logits.float()
+            alone = self._head(self._body(input_ids=ids, use_cache=False).last_hidden_state).float()
+            return bool(torch.allclose(whole, alone, rtol=1e-3, atol=1e-3))
+
+
+def _load(folder: Path, dtype: str, device: str) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"scores: got {folder}, expected a causal language model: {error}") from error
+    return model.to(device).eval()
+
+
+def _dtype(dtype: str, device: str) -> str:
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if device == "cuda" or multiplies_bfloat16() else "float32"
+
+
+def _frame_token(config: Any, folder: Path) -> int:
+    """The token that stands before a text: beginning of text, else end of text."""
+    for name in ("bos_token_id", "eos_token_id"):
+        token = getattr(config, name, None)
+        if isinstance(token, list):
+            token = token[0]
+        if token is not None:
+            return int(token)
+    raise RecipeError(
+        f"scores: got the model {folder} without bos_token_id and eos_token_id, expected one",
+        hint="set one in its config.json",
+    )

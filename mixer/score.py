@@ -1,0 +1,124 @@
+"""Scores as side files: taken once a unit, keyed by document id, joined only where a filter or an order asks for them.
+
+What a score is made with (its model, its parameters, the documents it learned from) decides the name of its file, so a
+newer checkpoint gives new files and touches nothing else.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from mixer.execute import Step
+from mixer.recipe_scores import COLUMNS
+from mixer.recipe_scores_problems import columns_of
+from mixer.run import digest, staged
+from mixer.table import scan
+from mixer.where import parse
+
+FILE = "values.parquet"
+_DIGITS = 6
+_BATCH_ROWS = 1000
+_POLARS = {float: pl.Float64, str: pl.String}
+
+
+class Scorer(Protocol):
+    """Takes one score of many texts."""
+
+    def __call__(self, texts: Sequence[str]) -> Mapping[str, Sequence[Any]]:
+        """Column -> one value a text; the columns are those of `recipe_scores.COLUMNS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """A score ready to be taken.
+
+    Args:
+        inputs: All that decides its values, beside the text.
+        open: Makes the scorer in the process that will use it; picklable.
+    """
+
+    inputs: Mapping[str, Any]
+    open: Callable[[], Scorer]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTask:
+    """One unit to score: its documents, and the folder to make."""
+
+    documents: Path
+    target: Path
+
+
+class ScoreDocuments(Step):
+    """Takes one score of one unit's documents, in their order."""
+
+    name = "score documents"
+    _opened: ClassVar[dict[str, Scorer]] = {}
+
+    def __init__(self, tasks: Sequence[ScoreTask], score: str, scoring: Scoring) -> None:
+        super().__init__()
+        self.tasks, self.score, self.scoring = tasks, score, scoring
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        task, key = self.tasks[rank], digest(dict(self.scoring.inputs))
+        if key not in self._opened:
+            self._opened.clear()
+            self._opened[key] = self.scoring.open()
+        frames = [_frame([], {name: [] for name in COLUMNS[self.score]}, self.score)]
+        with pq.ParquetFile(task.documents) as table:
+            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=["id", "text"]):
+                ids, texts = batch.column(0).to_pylist(), batch.column(1).to_pylist()
+                frames.append(_frame(ids, self._opened[key](texts), self.score))
+        with staged(task.target) as scratch:
+            pl.concat(frames).write_parquet(scratch / FILE, compression="zstd", statistics=False)
+
+
+def _frame(ids: Sequence[str], values: Mapping[str, Sequence[Any]], score: str) -> pl.DataFrame:
+    """Ids and values as a table; numbers are rounded, so that the last bits of a sum in another order don't show."""
+    kinds = COLUMNS[score]
+    found = pl.DataFrame(
+        {"id": ids, **{name: list(values[name]) for name in kinds}},
+        schema={"id": pl.String, **{name: _POLARS[kind] for name, kind in kinds.items()}},
+    )
+    return found.with_columns(pl.selectors.float().round(_DIGITS))
+
+
+def failing(documents: Path, sides: Mapping[str, Path], where: str) -> dict[int, tuple[str, str]]:
+    """Row -> step and reason of each document of a unit that its source's `where` keeps out.
+
+    Args:
+        documents: `documents.parquet` of a unit.
+        sides: Score -> folder with its values for that unit.
+        where: The expression.
+    """
+    rule = parse(where, {name: kind for score in sides for name, kind in columns_of(score).items()})
+    table = scan(documents).select("id").collect()
+    for score, folder in sides.items():
+        values = scan(folder / FILE).collect()
+        renamed = {column: score if column == "value" else f"{score}.{column}" for column in COLUMNS[score]}
+        table = table.join(values.rename(renamed), on="id", how="left", maintain_order="left")
+    passes = table.select(rule.expression().alias("passes"))["passes"].to_numpy()
+    return {int(row): ("where", rule.canonical()) for row in np.flatnonzero(~passes)}
+
+
+def sequence_scores(spans: pl.DataFrame, values: np.ndarray) -> pl.DataFrame:
+    """(sequence, value): the mean over each sequence's tokens of the values of their documents.
+
+    Args:
+        spans: Pieces of documents in sequences; `sequence`, `document` and `length` are read.
+        values: Of each document of the source, by row; a missing one is NaN and does not count.
+
+    Example:
+        >>> spans = pl.DataFrame({"sequence": [0, 0, 1], "document": [0, 1, 1], "length": [6, 2, 8]})
+        >>> sequence_scores(spans, np.array([10.0, 50.0]))["value"].to_list()
+        [20.0, 50.0]
+    """
+    table = spans.select("sequence", pl.col("length").cast(pl.Float64))
+    known = table.with_columns(value=values[spans["document"].to_numpy()]).filter(pl.col("value").is_not_nan())
+    mean = (pl.col("value") * pl.col("length")).sum() / pl.col("length").sum()
+    return known.group_by("sequence").agg(value=mean).sort("sequence")

@@ -1,0 +1,156 @@
+"""Side files of scores: what they hold, what a filter makes of them, and what a sequence's score is."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixer.errors import RecipeError
+from mixer.recipe_file import load
+from mixer.run import read_json
+from mixer.score import ScoreDocuments, ScoreTask, Scoring, failing, sequence_scores
+from tests import toys
+from tests.test_build import hashes, run_build
+from tests.tiny_model import tiny_model
+
+
+def documents(path, texts):
+    table = pl.DataFrame({"id": [f"d{i}" for i in range(len(texts))], "text": texts})
+    table.write_parquet(path)
+    return path
+
+
+def counting(seen):
+    """A stand-in for `perplexity`: the length of the text."""
+
+    def score(texts):
+        seen.extend(texts)
+        values = [float(len(text)) for text in texts]
+        return dict.fromkeys(("value", "loss", "bits_per_byte", "tail", "tokens"), values)
+
+    return lambda: score
+
+
+def taken(folder, texts):
+    path, seen = documents(folder / "documents.parquet", texts), []
+    scoring = Scoring({"folder": str(folder)}, counting(seen))
+    ScoreDocuments([ScoreTask(path, folder / "side")], "perplexity", scoring).run(rank=0)
+    return path, folder / "side", seen
+
+
+def test_a_side_file_has_a_row_a_document_in_their_order(tmp_path):
+    _, side, seen = taken(tmp_path, ["aa", "b", ""])
+    table = pl.read_parquet(side / "values.parquet")
+    assert table.columns == ["id", "value", "loss", "bits_per_byte", "tail", "tokens"]
+    assert table.select("id", "value").rows() == [("d0", 2.0), ("d1", 1.0), ("d2", 0.0)]
+    assert seen == ["aa", "b", ""]
+
+
+def test_a_unit_without_documents_has_an_empty_side_file(tmp_path):
+    _, side, _ = taken(tmp_path, [])
+    assert pl.read_parquet(side / "values.parquet").schema["value"] == pl.Float64
+
+
+def test_a_filter_names_the_rows_that_it_keeps_out(tmp_path):
+    path, side, _ = taken(tmp_path, ["aaa", "b", "cccc"])
+    assert failing(path, {"perplexity": side}, "perplexity<4 and perplexity.loss > 1") == {
+        1: ("where", "perplexity < 4 and perplexity.loss > 1"),
+        2: ("where", "perplexity < 4 and perplexity.loss > 1"),
+    }
+
+
+def test_a_sequence_has_the_mean_of_its_documents_by_tokens():
+    """Six tokens at 10 and two at 50 make 20; a document without a value does not count."""
+    spans = pl.DataFrame({"sequence": [0, 0, 1, 2], "document": [0, 1, 1, 2], "length": [6, 2, 8, 8]})
+    found = sequence_scores(spans, np.array([10.0, 50.0, np.nan]))
+    assert found.rows() == [(0, 20.0), (1, 50.0)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(1, 50)), min_size=1, max_size=40))
+def test_a_sequences_score_lies_between_those_of_its_documents(rows):
+    spans = pl.DataFrame(rows, schema=["sequence", "document", "length"], orient="row")
+    values = np.arange(10, dtype=float)
+    for sequence, value in sequence_scores(spans, values).rows():
+        its = [document for number, document, _ in rows if number == sequence]
+        assert min(its) - 1e-9 <= value <= max(its) + 1e-9
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny_model(tmp_path / "tiny")
+    return toys.corpus(tmp_path)
+
+
+SCORES = {"perplexity": {"model": "tiny", "dtype": "float32", "max_tokens": 64}}
+STAGES = [{"name": "only", "token_budget": 640, "mixture": {"web": 5, "books": 3, "pages": 2}}]
+
+
+def test_a_build_takes_scores_and_filters_by_them(folder):
+    built, _ = run_build(folder, scores=SCORES, stages=STAGES)
+    side = pl.read_parquet(folder / "run/scores/perplexity/web.parquet")
+    kept = pl.read_parquet(folder / "run/documents/web/*.parquet")
+    assert side["id"].to_list() == kept["id"].to_list()
+    middle = side["value"].median()
+    sources = toys.sources(web={"where": f"perplexity < {middle}"})
+    filtered, said = run_build(folder, "two", scores=SCORES, stages=STAGES, sources=sources)
+    table = pl.read_parquet(folder / "two/documents/web/*.parquet")
+    assert set(table["id"]) == set(side.filter(pl.col("value") < middle)["id"])
+    ledger = filtered.ledgers["web"]
+    assert ledger.read == built.ledgers["web"].read == ledger.kept + sum(ledger.dropped.values())
+    assert ledger.dropped[f"where: perplexity < {middle}"] == len(kept) - len(table)
+    assert "make score perplexity: 3 of 3 units" in said
+
+
+def test_a_rerun_takes_no_score_again_and_another_filter_none_either(folder):
+    run_build(folder, scores=SCORES, stages=STAGES)
+    before = hashes(folder / "run")
+    _, said = run_build(folder, scores=SCORES, stages=STAGES)
+    assert "skip score perplexity: nothing changed" in said
+    assert hashes(folder / "run") == before
+    sources = toys.sources(books={"where": "not perplexity > 1e9"})
+    _, said = run_build(folder, scores=SCORES, stages=STAGES, sources=sources)
+    assert "skip score perplexity: nothing changed" in said
+    assert hashes(folder / "run", "documents", "shards") == {
+        name: value for name, value in before.items() if name.startswith(("documents", "shards"))
+    }
+
+
+def test_another_model_scores_anew_and_a_score_that_is_gone_leaves_no_file(folder):
+    run_build(folder, scores=SCORES, stages=STAGES)
+    first = pl.read_parquet(folder / "run/scores/perplexity/books.parquet")
+    tiny_model(folder / "newer", capped=True)
+    newer = {"perplexity": SCORES["perplexity"] | {"model": "newer", "sources": ["books"]}}
+    _, said = run_build(folder, scores=newer, stages=STAGES)
+    assert "make score perplexity: 1 of 1 units" in said
+    second = pl.read_parquet(folder / "run/scores/perplexity/books.parquet")
+    assert first["id"].to_list() == second["id"].to_list()
+    assert first["value"].to_list() != second["value"].to_list()
+    assert not (folder / "run/scores/perplexity/web.parquet").exists()
+    manifest = read_json(folder / "run/manifest.json")
+    assert "scores/perplexity/books.parquet" in manifest["files"]
+    run_build(folder, stages=STAGES)
+    assert not (folder / "run/scores/perplexity").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "problem"),
+    [
+        ("perplexity < 'low'", "number"),
+        ("perplexty < 5", "perplexity"),
+        ("topic == 'physics'", "add `scores: {topic: ...}` to the recipe"),
+        ("perplexity <", "expected"),
+    ],
+)
+def test_a_wrong_filter_is_told_with_its_place(folder, where, problem):
+    path = toys.recipe(folder, scores=SCORES, sources=toys.sources(web={"where": where}))
+    with pytest.raises(RecipeError, match=r"sources\.web\.where") as caught:
+        load(path)
+    assert problem in str(caught.value)
+    assert "^" in str(caught.value)
+
+
+def test_scores_name_sources_that_there_are(folder):
+    path = toys.recipe(folder, scores={"perplexity": SCORES["perplexity"] | {"sources": ["wbe"]}})
+    with pytest.raises(RecipeError, match="unknown source 'wbe'; did you mean `web`"):
+        load(path)
