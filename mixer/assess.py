@@ -19,6 +19,7 @@ class Prepared:
 
     Args:
         scores: Score -> folders with its values, one a unit; also of documents that a filter then kept out.
+        excluded: Folders with the places that held benchmark text, one a unit.
     """
 
     cleaned: tuple[Path, ...]
@@ -26,6 +27,7 @@ class Prepared:
     tokens: tuple[Path, ...]
     inputs: Mapping[str, Any]
     scores: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    excluded: tuple[Path, ...] = ()
 
 
 def assess(context: Context, ready: Mapping[str, Prepared], scorings: Mapping[str, Scoring]) -> dict[str, Prepared]:

@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import xxhash
 
 from mixer import __version__, shard
 from mixer.assess import Prepared
 from mixer.context import Context, OpenScore, Synthesize
-from mixer.errors import SourceError
 from mixer.ledger import Ledger, conserve
 from mixer.plan import plan
 from mixer.prepare import prepare, prepare_texts
+from mixer.publish import publish
 from mixer.recipe import Recipe
 from mixer.recipe_file import dump
-from mixer.run import digest, keep_only, link, locked, sweep, write_json, write_text
-from mixer.score import FILE as VALUES
+from mixer.run import digest, keep_only, locked, sweep, write_json, write_text
 from mixer.shard import TokenFiles
 from mixer.steps import Say, Steps
 from mixer.table import scan
@@ -39,7 +37,7 @@ ORDER_VERSION = 1
 
 _DECLARED_TOLERANCE = 0.05
 _KINDS = ("documents", "dropped", "shards")
-_SHARED_STEPS = {"clean", "dedup", "tokens", "corpus", "order"}
+_SHARED_STEPS = {"clean", "dedup", "decontaminate", "decontamination", "dedup audit", "tokens", "corpus", "order"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +84,7 @@ def build(
         # Written last: a Run without a manifest is not finished, whatever else lies in it.
         (run / "manifest.json").unlink(missing_ok=True)
         prepared = prepare(context, encoder, synthesize, open_score)
-        _publish(context, prepared)
-        _publish_scores(context, prepared)
+        publish(context, prepared)
         ledgers = {name: conserve(run, name, source.cleaned) for name, source in prepared.items()}
         packed = {name: _pack(context, name, source, encoder) for name, source in prepared.items()}
         _compare_declared(context, packed)
@@ -118,43 +115,6 @@ def synthesize_only(
         context = Context(recipe, base, run, store, workers, Steps(run, say), say)
         ready = prepare_texts(context, synthesize, open_score)
         return {name: ready[name].documents[0] for name in recipe.synth_sources}
-
-
-def _publish(context: Context, prepared: Mapping[str, Prepared]) -> None:
-    """Give each source its `documents/` and `dropped/` folder, by link: the cache holds the same files."""
-    for name, source in prepared.items():
-        inputs = {**source.inputs, "documents": digest([folder.name for folder in source.documents])}
-        for kind in ("documents", "dropped"):
-            with context.steps.folder(f"{kind} {name}", inputs, context.run / kind / name) as scratch:
-                if scratch is not None:
-                    for number, folder in enumerate(source.documents):
-                        link(folder / f"{kind}.parquet", scratch / f"{number:06d}.parquet")
-        _unique_ids(context.run / "documents" / name, name)
-
-
-def _publish_scores(context: Context, prepared: Mapping[str, Prepared]) -> None:
-    """Write `scores/<score>/<source>.parquet`: a row a document, also of those that a filter kept out."""
-    for score in context.recipe.scores.taken:
-        sides = {name: source.scores[score] for name, source in prepared.items() if score in source.scores}
-        inputs = {name: digest([folder.name for folder in folders]) for name, folders in sides.items()}
-        with context.steps.folder(f"scores {score}", inputs, context.run / "scores" / score) as scratch:
-            if scratch is not None:
-                for name, folders in sides.items():
-                    table = pl.concat([scan(folder / VALUES) for folder in folders])
-                    table.collect().write_parquet(scratch / f"{name}.parquet", compression="zstd", statistics=False)
-
-
-def _unique_ids(folder: Path, name: str) -> None:
-    ids = scan(folder).select("id")
-    hashes = ids.select(pl.col("id").hash()).collect()["id"]
-    if hashes.n_unique() == len(hashes):
-        return
-    repeated = ids.group_by("id").len().filter(pl.col("len") > 1).sort("id").head(5).collect()["id"].to_list()
-    if repeated:
-        raise SourceError(
-            f"source `{name}`: got ids that repeat, expected each once: {', '.join(map(repr, repeated))}",
-            hint="leave out `columns.id`, or name a field that is unique",
-        )
 
 
 def _pack(context: Context, name: str, source: Prepared, encoder: Encoder) -> Mapping[str, Any]:
@@ -279,6 +239,8 @@ def _manifest(
 ) -> dict[str, Any]:
     """Fingerprints, counts, bytes, hashes, versions and timings; two Runs of equal input differ only in `timings`."""
     steps = [(f"{kind} {name}", f"{kind}/{name}") for name in packed for kind in _KINDS] + [("order", "order")]
+    if context.recipe.clean.decontaminate:
+        steps.append(("decontamination", "decontamination"))
     steps += [(f"scores {score}", f"scores/{score}") for score in context.recipe.scores.taken]
     files = {
         f"{folder}/{file}": {"bytes": size, "sha256": sha256}

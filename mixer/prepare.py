@@ -19,6 +19,7 @@ from mixer import clean, dedup
 from mixer.assess import Prepared, assess
 from mixer.context import Context, OpenScore, Synthesize
 from mixer.errors import SourceError
+from mixer.exclude import exclude, open_index
 from mixer.execute import execute
 from mixer.read import units
 from mixer.recipe import Recipe
@@ -56,7 +57,8 @@ def prepare_texts(context: Context, synthesize: Synthesize, open_score: OpenScor
 
     Scores are taken and filters applied to pages before anything is written from them, and to what was written after.
     """
-    pages = prepare_pages(context)
+    index = open_index(context)
+    pages = exclude(context, prepare_pages(context), index)
     documents = {name: its.documents for name, its in pages.items()}
     scorings = {score: open_score(context, score, documents) for score in context.recipe.scores.taken}
     ready = assess(context, pages, scorings)
@@ -64,6 +66,7 @@ def prepare_texts(context: Context, synthesize: Synthesize, open_score: OpenScor
     for name, source in context.recipe.synth_sources.items():
         folder = synthesize(context, name, ready[source.source].documents)
         written[name] = Prepared((folder,), (folder,), (), {"synth": folder.name})
+    written = exclude(context, written, index)
     return ready | assess(context, written, scorings)
 
 
@@ -105,7 +108,7 @@ def list_units(context: Context) -> dict[str, list[Unit]]:
 def rules_of(recipe: Recipe, source: PageSource) -> dict[str, Any]:
     """Everything but the input itself that decides a source's documents, as flat readable values."""
     own = source.model_dump(mode="json", exclude={"declared", "filters", "on_error", "path", "where"})
-    rules = recipe.clean.model_dump(mode="json", exclude={"dedup", "filters"})
+    rules = recipe.clean.model_dump(mode="json", exclude={"dedup", "filters", "decontaminate"})
     near = recipe.clean.dedup.near
     return {
         **{f"source.{key}": value for key, value in own.items()},

@@ -135,7 +135,7 @@ def _matches(name: str, source: PageSource, base: Path) -> list[tuple[str, str]]
     The shown name leaves out leading `../`, unless two files would then look the same.
     """
     patterns = (source.path,) if isinstance(source.path, str) else source.path
-    found = {match for pattern in patterns for match in _glob(name, pattern, base)}
+    found = {match for pattern in patterns for match in matches(f"sources.{name}.path", pattern, base)}
     ordered: dict[str, tuple[str, str]] = {}
     for match in sorted(found):
         path = base.absolute() / match
@@ -146,14 +146,18 @@ def _matches(name: str, source: PageSource, base: Path) -> list[tuple[str, str]]
     return [(path, shown) for (path, _), shown in zip(ordered.values(), short, strict=True)]
 
 
-def _glob(name: str, pattern: str, base: Path) -> list[str]:
-    """Files that a pattern matches, as it spells them: relative to the recipe, or absolute."""
+def matches(spot: str, pattern: str, base: Path) -> list[str]:
+    """Files that a pattern at a spot of the recipe matches, as it spells them: relative to the recipe, or absolute.
+
+    Raises:
+        SourceError: There is none.
+    """
     expanded = str(Path(pattern).expanduser())
     # A file may have brackets or a star in its name.
     found = [expanded] if (base / expanded).is_file() else glob.glob(expanded, root_dir=base, recursive=True)  # noqa: PTH207
     files = [Path(os.path.normpath(match)).as_posix() for match in found if (base / match).is_file()]
     if not files:
-        problem = f"sources.{name}.path: no file: got `{pattern}` in {base.absolute()}, expected at least one match"
+        problem = f"{spot}: no file: got `{pattern}` in {base.absolute()}, expected at least one match"
         raise SourceError(problem, hint=_remedy(base / expanded, pattern))
     return files
 

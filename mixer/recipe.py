@@ -42,6 +42,29 @@ class Dedup(Section):
     near: NearDedup | None = NearDedup()
 
 
+class BenchmarkFields(Section):
+    """Where a benchmark's rows hold what: dotted paths, a list on the way fans out. Default: common names are tried."""
+
+    question: str | None = None
+    answer: str | None = None
+    choices: str | None = None
+    passage: str | None = None
+
+
+class Decontaminate(Section):
+    """Take benchmark text out of the corpus, and of what models wrote from it; each build measures its own recall."""
+
+    against: tuple[str, ...] = Field(min_length=1)
+    """Files of benchmark items, `.jsonl` (`.gz`, `.zst`), or globs, relative to the recipe."""
+    fields: BenchmarkFields = BenchmarkFields()
+    ngram: Annotated[StrictInt, Field(ge=5, le=50)] = 13
+    """Words of an item that must stand together, with room for an edit; all of a shorter one."""
+    action: Literal["drop", "cut"] = "drop"
+    """`drop` removes the document, `cut` the sentences and lines that hold the item."""
+    floor: Annotated[float, Strict(), Field(ge=0.0, le=1.0, allow_inf_nan=False)] = 0.95
+    """Least recall of items injected verbatim, re-wrapped, and embedded in prose; below it the build fails."""
+
+
 class Clean(Section):
     """From pages to Documents. Each document that does not pass is kept in `dropped/` with its reason."""
 
@@ -59,6 +82,7 @@ class Clean(Section):
     pii: Literal["keep", "mask"] = "keep"
     """`mask` replaces e-mail addresses and public IP addresses."""
     dedup: Dedup = Dedup()
+    decontaminate: Decontaminate | None = None
 
 
 class TokenizerSpec(Section):

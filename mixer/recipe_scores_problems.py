@@ -58,8 +58,8 @@ def _where(spot: Spot, source: str, text: str, scores: Mapping[str, Mapping[str,
         parse(text, types)
     except WhereError as error:
         missing = next((name for name in COLUMNS if name in text and name not in scores), None)
-        hint = f"\nadd `scores: {{{missing}: ...}}` to the recipe" if missing else ""
-        yield Problem(spot, f"{error}{hint}", spot)
+        hint = f"; add `scores: {{{missing}: ...}}` to the recipe" if missing else ""
+        yield Problem(spot, f"{error.message}, at character {error.position + 1}{hint}", spot)
 
 
 def columns_of(score: str) -> dict[str, type]:

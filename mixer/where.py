@@ -287,8 +287,7 @@ class _Parser:
         token = self._token
         value: float | str | bool = token.text == "true"
         if token.kind == "number":
-            # Adding 0 makes one zero of two.
-            value = float(token.text) + 0.0
+            value = float(token.text)
         elif token.kind == "text":
             value = token.text[1:-1].replace(token.text[0] * 2, token.text[0])
         elif token.text not in ("true", "false"):

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mixer import disciplines
 from mixer.run import digest
-from synth import disciplines
 from synth.candidate import Pair, QuestionType
 from synth.spans import answer_of, candidates
 

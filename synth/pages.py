@@ -9,11 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixer import embed
+from mixer import disciplines, embed
 from mixer.recipe_synth import ScienceQa, Task
 from mixer.run import digest
 from mixer.table import scan
-from synth import disciplines
 
 PAGES = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "url", "language", "discipline")])
 _BATCH = 256

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, ClassVar
 
+from mixer import disciplines
 from mixer.recipe_synth import ScienceQa
 from mixer.run import digest
-from synth import disciplines, extractive, prompt
+from synth import extractive, prompt
 from synth.answer import fields, parameters
 from synth.candidate import Candidate, Pair, QuestionType, SeedPage
 from synth.request import Ask, NoAnswerError, Request

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixer import embed
+from mixer import disciplines, embed
 from mixer.context import Context
 from mixer.errors import SourceError
 from mixer.recipe_sources import SynthSource
 from mixer.recipe_synth import CodeQa, Model, Rephrase, Replay, ScienceQa, Task
 from mixer.run import digest, discard, relink, staged
-from synth import disciplines, output, prompt, rounds
+from synth import output, prompt, rounds
 from synth.calibrate import CalibrateFlow, report, rows_of
 from synth.candidate import Candidate, SeedPage
 from synth.code import CodeFlow

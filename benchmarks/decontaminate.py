@@ -1,0 +1,107 @@
+"""Decontamination measured: recall by form over every benchmark item at hand, what it finds in clean text, and speed.
+
+    .venv/bin/python benchmarks/decontaminate.py [DATA]     # DATA: a folder with eval/, science_text/, ...
+
+Peers state no recall of their own; marin measured 54% of verbatim items for plain 13-grams (marin#5519), which is run
+here beside ours on the same items: a document counts as found if it shares one 13-gram of words with any item.
+"""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from mixer import ngrams
+from mixer.benchmark import Item, read_items
+from mixer.decontaminate import Index, cut
+from mixer.dedup import shingles
+from mixer.injection import Report, forms, measure
+from mixer.readers.streams import lines, open_stream
+from mixer.run import digest
+
+CLEAN = ("science_text/openstax-*", "chinese/cmrc*", "chinese/oi-wiki*", "qa_forum/*", "english/classic*")
+OVERLAPPING = ("math/gsm8k-train*", "science_text/plos*", "qa_gold/xquad*")
+SEED = 1
+MOST_DOCUMENTS = 25
+MOST_ITEMS = 1500
+MOST_CHARS = 200_000
+
+
+def texts(path: Path) -> list[str]:
+    """The texts of some rows of a file, chosen by hash."""
+    with open_stream(str(path)) as stream:
+        rows = [orjson.loads(line) for line in lines(stream) if line]
+    rows = sorted(enumerate(rows), key=lambda row: digest([SEED, path.name, row[0]]))[:MOST_DOCUMENTS]
+    fields = ("text", "html", "xml", "question", "context")
+    return [next(row[field] for field in fields if row.get(field))[:MOST_CHARS] for _, row in rows]
+
+
+def pages(data: Path, patterns: tuple[str, ...]) -> dict[str, list[str]]:
+    found = sorted(path for pattern in patterns for path in data.glob(pattern))
+    return {path.name.split(".")[0]: texts(path) for path in found}
+
+
+def plain_13_grams(items: list[Item], clean: list[str]) -> None:
+    """What a set of 13-grams finds of the same items, in the form of the peers: any one n-gram is a hit."""
+    known = np.unique(np.concatenate([shingles(f"{item.passage} {item.question}", 13) for item in items]))
+    for form in ("verbatim", "edited", "question_only"):
+        shown = [text for item in items[:MOST_ITEMS] if (text := forms(item, SEED).get(form))]
+        caught = sum(bool(np.isin(shingles(text, 13), known, assume_unique=True).any()) for text in shown)
+        print(f"plain 13-grams, {form}: {caught / len(shown):.3f} of {len(shown):,} (short items included)")
+    hit = sum(bool(np.isin(shingles(text, 13), known).any()) for text in clean)
+    print(f"plain 13-grams, clean documents with a hit: {hit} of {len(clean)}")
+
+
+def show(report: Report) -> None:
+    print(f"items tried: {report.items:,}, unmatchable in any form: {report.unmatchable:,}")
+    for one in report.recall:
+        print(f"recall {one.form}: {one.share:.4f} of {one.tried:,} matchable, {one.unmatchable:,} unmatchable")
+    print(f"clean: {report.found} places in {report.words:,} words, {report.found_per_million:.1f} per million")
+    for example in report.examples:
+        hit = example.hit
+        print(f"  {hit.benchmark} {hit.item} {hit.part} {hit.share:.2f}: {example.text!r} for {example.wanted!r}")
+
+
+def main() -> None:
+    data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "data"
+    began = time.perf_counter()
+    items = [item for path in sorted((data / "eval").glob("*.jsonl.zst")) for item in read_items(path)]
+    read = time.perf_counter()
+    index = Index.build(items)
+    built = time.perf_counter()
+    print(f"items: {len(items):,} read in {read - began:.1f} s, indexed in {built - read:.1f} s")
+    print(f"index: {len(index.words):,} words, {len(index.grams):,} n-grams, {len(index.sums):,} lists, ", end="")
+    print(f"fingerprint {index.fingerprint[:8]}")
+    clean = pages(data, CLEAN)
+    every = [text for found in clean.values() for text in found]
+    index.find(every[0])
+    began = time.perf_counter()
+    for text in every:
+        index.find(text)
+    took = time.perf_counter() - began
+    size, count = sum(map(len, every)), sum(len(ngrams.tokens(text)) for text in every)
+    print(
+        f"speed: {len(every) / took:,.0f} documents/s of {size / len(every):,.0f} characters, {count / took:,.0f} words/s"
+    )
+    short = [text[i : i + 2000] for text in every for i in range(0, len(text), 2000)][:20_000]
+    began = time.perf_counter()
+    for text in short:
+        index.find(text)
+    print(f"speed: {len(short) / (time.perf_counter() - began):,.0f} documents/s of 2,000 characters")
+    show(measure(index, items, every, SEED, most=MOST_ITEMS, shown=20))
+    for name, found in pages(data, OVERLAPPING).items():
+        hits = [(text, index.find(text)) for text in found]
+        marks = sorted({hit.benchmark for _, places in hits for hit in places})
+        left = sum(bool(index.find(cut(text, places))) for text, places in hits if places)
+        print(
+            f"overlap {name}: {sum(bool(p) for _, p in hits)} of {len(found)} documents, {marks}, {left} after the cut"
+        )
+    plain_13_grams(items, every)
+    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

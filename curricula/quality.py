@@ -1,0 +1,297 @@
+"""How much a document is like good text: a classifier trained on examples, and figures that need no training.
+
+The classifier follows DCLM (arXiv 2406.11794): linear on words and pairs of neighbouring words, positive examples
+against ordinary web text. It differs in that the whole text counts: a document is cut into parts of equal length, each
+is scored, and the mean is the score. What is good is what the positives are; a score means nothing beyond that.
+"""
+
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from curricula.linear import folds, minimise, read_arrays
+from mixer.dedup import shingles, words
+from mixer.errors import RecipeError, SourceError
+from mixer.run import digest, read_json, staged, write_json
+
+VERSION = 1
+"""Raise it when the same text and weights would give another score."""
+BUCKETS = 1 << 18
+RIDGE = 1e-4
+DIVERSITY_WORDS = 2000
+_PART_CHARS = 4000
+_MOST_PARTS = 8
+"""Parts of one text that are trained on, so that a book does not cost as much as a library."""
+_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rows:
+    """Sparse 0/1 features of the parts of texts, each part scaled to length one.
+
+    Attributes:
+        columns: The buckets of all parts, one part after another.
+        starts: (parts,) where each part's buckets begin; no part is without.
+        scale: (parts,) the value of each of a part's buckets.
+        owner: (parts,) the text that the part belongs to.
+    """
+
+    columns: np.ndarray
+    starts: np.ndarray
+    scale: np.ndarray
+    owner: np.ndarray
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(parts,) how many buckets each part has."""
+        return np.diff(np.r_[self.starts, len(self.columns)])
+
+    def dot(self, weights: np.ndarray) -> np.ndarray:
+        """(parts,) the sum of each part's weights, scaled."""
+        sums: np.ndarray = np.add.reduceat(weights[self.columns], self.starts)
+        return sums * self.scale
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class QualityModel:
+    """Scores how much a text is like the positive examples.
+
+    Attributes:
+        weights: (BUCKETS,) float32.
+        bias: Score of a part without features, as log odds.
+        report: How it did on groups held out of training; see `train`.
+    """
+
+    weights: np.ndarray
+    bias: float
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def score(self, text: str) -> float:
+        """The probability that the text is a positive one, the mean over its parts; in [0, 1]."""
+        return float(_sigmoid(hashed([text]).dot(self.weights.astype(np.float64)) + self.bias).mean())
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides a score."""
+        return digest([VERSION, xxhash.xxh3_128_hexdigest(self.weights.tobytes()), self.bias])
+
+    def save(self, folder: Path) -> None:
+        """Write `weights.npz` and `quality.json`; an older folder of that name is replaced."""
+        with staged(folder) as scratch:
+            with (scratch / "weights.npz").open("wb") as file:
+                np.savez_compressed(file, weights=self.weights)
+            write_json(scratch / "quality.json", {"version": VERSION, "bias": self.bias, "report": dict(self.report)})
+
+
+def load(folder: Path) -> QualityModel:
+    """The model that `QualityModel.save` wrote.
+
+    Raises:
+        SourceError: Not there, damaged, or of another version.
+    """
+    weights = read_arrays(folder / "weights.npz", ("weights",))["weights"]
+    try:
+        stored = read_json(folder / "quality.json") or {}
+    except ValueError as error:
+        raise SourceError(f"{folder / 'quality.json'}: got damaged JSON, expected a quality model") from error
+    if stored.get("version") != VERSION or weights.shape != (BUCKETS,):
+        raise SourceError(
+            f"{folder}: got a quality model of version {stored.get('version')} with weights {weights.shape}, "
+            f"expected {VERSION} with {(BUCKETS,)}",
+            hint="train the quality model again",
+        )
+    return QualityModel(weights.astype(np.float32), float(stored["bias"]), stored["report"])
+
+
+def train(
+    positives: Sequence[str],
+    negatives: Sequence[str],
+    *,
+    groups: tuple[Sequence[str], Sequence[str]] | None = None,
+    ridge: float = RIDGE,
+) -> QualityModel:
+    """A model that tells positives from negatives, with a report of how it does on groups it did not see.
+
+    Both kinds weigh the same in sum, and so does each text of a kind. The report's `accuracy` is at a score of 0.5,
+    `auc` the probability that a positive one scores above a negative one; both None where nothing can be held out.
+
+    Args:
+        positives: Examples of what is wanted.
+        negatives: Ordinary text.
+        groups: The site or book of each positive and each negative; else each text stands for itself.
+        ridge: As in `linear.fit`.
+
+    Raises:
+        RecipeError: No positives, no negatives, or not one group a text.
+    """
+    _check(positives, negatives, groups)
+    texts = [*positives, *negatives]
+    owners = [*groups[0], *groups[1]] if groups else [str(number) for number in range(len(texts))]
+    rows = hashed(texts, _MOST_PARTS)
+    truth = np.arange(len(texts)) < len(positives)
+    report = _held_out(rows, truth, owners, ridge)
+    weights, bias = _fit(rows, truth, np.ones(len(texts), bool), ridge)
+    return QualityModel(weights, bias, {"texts": len(texts), "groups": len(set(owners))} | report)
+
+
+def _check(
+    positives: Sequence[str], negatives: Sequence[str], groups: tuple[Sequence[str], Sequence[str]] | None
+) -> None:
+    counts = (len(positives), len(negatives))
+    if not all(counts):
+        raise RecipeError(f"quality: examples: got {counts[0]} positives and {counts[1]} negatives, expected both")
+    if groups and counts != (len(groups[0]), len(groups[1])):
+        raise RecipeError(
+            f"quality: groups: got {len(groups[0])} and {len(groups[1])}, "
+            f"expected one a text: {counts[0]} and {counts[1]}"
+        )
+
+
+def hashed(texts: Sequence[str], most_parts: int | None = None) -> Rows:
+    """The hashed words and word pairs of each text's parts, each once a part.
+
+    Args:
+        texts: Of any length; one without a word has one part, which holds a bucket of its own.
+        most_parts: Of a text, spread over it; all if None.
+    """
+    buckets: list[np.ndarray] = []
+    owner: list[int] = []
+    for number, text in enumerate(texts):
+        for part in parts(text, most_parts):
+            hashes = np.concatenate([shingles(part, 1), shingles(part, 2), np.zeros(1, np.uint64)])
+            buckets.append(np.unique(hashes % np.uint64(BUCKETS)).astype(np.int64))
+            owner.append(number)
+    sizes = np.array([len(own) for own in buckets], np.int64)
+    columns = np.concatenate([*buckets, np.empty(0, np.int64)])
+    return Rows(columns, np.cumsum(sizes) - sizes, 1 / np.sqrt(sizes), np.array(owner, np.int64))
+
+
+def parts(text: str, most: int | None = None) -> list[str]:
+    """The text cut into equal parts of at most four thousand characters; at least one.
+
+    A word that a cut splits counts as two; next to some seven hundred words of a part that is little.
+
+    Example:
+        >>> [len(part) for part in parts("x" * 10_000)]
+        [3333, 3333, 3334]
+    """
+    count = max(1, -(-len(text) // _PART_CHARS))
+    chosen = range(count)
+    if most is not None and most < count:
+        chosen = [count * number // most for number in range(most)]
+    return [text[len(text) * number // count : len(text) * (number + 1) // count] for number in chosen]
+
+
+def _fit(rows: Rows, truth: np.ndarray, used: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
+    """Weights and bias of least mean loss over the texts that are used; as in `linear.fit`, but sparse."""
+    kinds = np.array([(used & ~truth).sum(), (used & truth).sum()])
+    of_part = np.bincount(rows.owner, minlength=len(truth))[rows.owner]
+    share = used[rows.owner] / np.maximum(kinds, 1)[truth[rows.owner].astype(int)] / of_part / 2
+    sign = np.where(truth[rows.owner], 1.0, -1.0)
+    sizes = rows.sizes
+
+    def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, bias = point[:-1], point[-1]
+        margin = sign * (rows.dot(weights) + bias)
+        pull = -share * sign * _sigmoid(-margin)
+        value = ridge / 2 * (weights @ weights) + share @ np.logaddexp(0.0, -margin)
+        slope = np.bincount(rows.columns, np.repeat(pull * rows.scale, sizes), BUCKETS) + ridge * weights
+        return float(value), np.r_[slope, pull.sum()]
+
+    best = minimise(objective, np.zeros(BUCKETS + 1))
+    return best[:-1].astype(np.float32), float(best[-1])
+
+
+def _held_out(rows: Rows, truth: np.ndarray, groups: Sequence[str], ridge: float) -> dict[str, Any]:
+    scores = np.full(len(truth), np.nan)
+    for training, test in folds(truth.astype(str).tolist(), groups, _FOLDS):
+        used = np.zeros(len(truth), bool)
+        used[training] = True
+        weights, bias = _fit(rows, truth, used, ridge)
+        by_part = _sigmoid(rows.dot(weights.astype(np.float64)) + bias)
+        by_text = np.bincount(rows.owner, by_part) / np.bincount(rows.owner)
+        scores[test] = by_text[test]
+    tested = ~np.isnan(scores)
+    right = (scores[tested] >= 0.5) == truth[tested]
+    return {
+        "tested": int(tested.sum()),
+        "accuracy": float(right.mean()) if tested.any() else None,
+        "auc": auc(scores[tested & truth], scores[tested & ~truth]),
+    }
+
+
+def _sigmoid(odds: np.ndarray) -> np.ndarray:
+    share: np.ndarray = np.exp(-np.logaddexp(0.0, -odds))
+    return share
+
+
+def auc(positives: np.ndarray, negatives: np.ndarray) -> float | None:
+    """The probability that a positive score lies above a negative one, ties counting half; None without both.
+
+    Example:
+        >>> auc(np.array([0.9, 0.4]), np.array([0.1, 0.4]))
+        0.875
+    """
+    if not len(positives) or not len(negatives):
+        return None
+    ordered = np.sort(negatives)
+    below = np.searchsorted(ordered, positives, "left") + np.searchsorted(ordered, positives, "right")
+    return float(below.mean() / (2 * len(negatives)))
+
+
+def heuristics(text: str) -> dict[str, float]:
+    """Figures of a text that need no training, by name.
+
+    characters, words: How many.
+    compression: Bytes after zlib at level 6 over bytes before; low for repetition. 1.0 for an empty text.
+    diversity: Distinct words over words, among the first `DIVERSITY_WORDS` only: in longer texts the same words come
+        back, and the share would measure length. Shorter texts still have the higher shares.
+    symbols: Share of characters that are neither letters (with their accents), digits nor space.
+    """
+    raw = text.encode("utf-8", "surrogatepass")
+    tokens = words(text)
+    head = tokens[:DIVERSITY_WORDS]
+    symbols = sum(count for character, count in Counter(text).items() if _is_symbol(character))
+    return {
+        "characters": float(len(text)),
+        "words": float(len(tokens)),
+        "compression": len(zlib.compress(raw, 6)) / len(raw) if raw else 1.0,
+        "diversity": len(set(head)) / len(head) if head else 0.0,
+        "symbols": symbols / len(text) if text else 0.0,
+    }
+
+
+def _is_symbol(character: str) -> bool:
+    return not (character.isalnum() or character.isspace() or unicodedata.category(character).startswith("M"))
+
+
+def buckets(values: np.ndarray, count: int) -> np.ndarray:
+    """For each value its bucket of 0 ... count - 1 by quantile; equal values share the one their middle falls into.
+
+    Args:
+        values: Scores; infinite ones are welcome.
+        count: How many buckets; with many ties some stay empty.
+
+    Raises:
+        ValueError: Not a number among the values, or fewer than one bucket.
+
+    Example:
+        >>> buckets(np.array([5.0, 1.0, 9.0, 7.0]), 2)
+        array([0, 0, 1, 1])
+    """
+    if count < 1:
+        raise ValueError(f"count: got {count}, expected at least 1")
+    if np.isnan(values).any():
+        raise ValueError(f"values: got {int(np.isnan(values).sum())} that are not numbers, expected none")
+    ordered = np.sort(values)
+    before = np.searchsorted(ordered, values, "left")
+    through = np.searchsorted(ordered, values, "right")
+    place: np.ndarray = count * (before + through - 1) // (2 * max(1, len(values)))
+    return place
