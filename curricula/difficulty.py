@@ -2,7 +2,8 @@
 
 Every token is predicted, the first from a frame token alone. Documents longer than the model's context are read in
 windows that share some context; windows of like length share a batch, so that almost nothing is padding, and only the
-wanted rows of the hidden states are turned into logits, a bounded number at a time.
+wanted rows of the hidden states are turned into logits, a bounded number at a time (a model that scales or caps its
+logits is run whole, in smaller batches).
 """
 
 import math
@@ -28,7 +29,8 @@ _TAIL = 0.95
 _CHUNK_TOKENS = 500_000
 """Tokens sorted by length at a time; bounds what is held beside the texts."""
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
-_LOGIT_ROWS = {"cpu": 1024, "cuda": 8192}
+_LOGITS = {"cpu": 2**26, "cuda": 2**29}
+"""Logits held at a time, in numbers: a quarter of a GB, two GB in float32."""
 _PROBE = 8
 
 
@@ -131,6 +133,11 @@ class DifficultyScorer:
         self._frame = _frame_token(config, folder)
         self._body, self._head = self._model.base_model, self._model.get_output_embeddings()
         self._is_plain = self._has_plain_head()
+        rows = max(1, _LOGITS[self.device] // int(config.get_text_config().vocab_size))
+        self._logit_rows = rows
+        if not self._is_plain:
+            # The whole model turns every place into logits.
+            self._batch_tokens = max(self._size, min(self._batch_tokens, rows))
 
     def __call__(self, texts: Sequence[str]) -> list[Difficulty]:
         """One Difficulty a text; an empty text has loss 0 and no tokens."""
@@ -209,7 +216,7 @@ class DifficultyScorer:
         import torch
         from torch.nn.functional import cross_entropy
 
-        step = _LOGIT_ROWS[self.device]
+        step = self._logit_rows
         parts = [
             cross_entropy(
                 (rows[i : i + step] if head is None else head(rows[i : i + step])).float(),
@@ -235,13 +242,19 @@ class DifficultyScorer:
 def _load(folder: Path, dtype: str, device: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    # Its bar over a file that is read in seconds would be drawn across ours.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
         )
     except (OSError, ValueError) as error:
-        raise RecipeError(f"scores: got {folder}, expected a causal language model: {error}") from error
+        raise RecipeError(
+            f"scores: got {folder}, expected a causal language model: {error}",
+            hint="name a folder with config.json, safetensors and tokenizer.json",
+        ) from error
     return model.to(device).eval()
 
 

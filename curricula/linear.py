@@ -44,7 +44,7 @@ class Linear:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(rows, classes) float64; each row sums to one."""
-        return np.exp(_log_softmax(features.astype(np.float64) @ self.weights + self.bias))
+        return np.asarray(np.exp(_log_softmax(features.astype(np.float64) @ self.weights + self.bias)))
 
     @property
     def fingerprint(self) -> str:

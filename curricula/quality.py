@@ -9,7 +9,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,7 @@ class Rows:
 
     def dot(self, weights: np.ndarray) -> np.ndarray:
         """(parts,) the sum of each part's weights, scaled."""
-        sums: np.ndarray = np.add.reduceat(weights[self.columns], self.starts)
-        return sums * self.scale
+        return np.asarray(np.add.reduceat(weights[self.columns], self.starts) * self.scale)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -183,9 +182,8 @@ def parts(text: str, most: int | None = None) -> list[str]:
         [3333, 3333, 3334]
     """
     count = max(1, -(-len(text) // _PART_CHARS))
-    chosen = range(count)
-    if most is not None and most < count:
-        chosen = [count * number // most for number in range(most)]
+    kept = count if most is None else min(most, count)
+    chosen = [count * number // kept for number in range(kept)]
     return [text[len(text) * number // count : len(text) * (number + 1) // count] for number in chosen]
 
 
@@ -195,18 +193,22 @@ def _fit(rows: Rows, truth: np.ndarray, used: np.ndarray, ridge: float) -> tuple
     of_part = np.bincount(rows.owner, minlength=len(truth))[rows.owner]
     share = used[rows.owner] / np.maximum(kinds, 1)[truth[rows.owner].astype(int)] / of_part / 2
     sign = np.where(truth[rows.owner], 1.0, -1.0)
-    sizes = rows.sizes
+    # Most texts fill few of the buckets; the others have no slope and stay at nothing.
+    filled, columns = np.unique(rows.columns, return_inverse=True)
+    dense = replace(rows, columns=columns)
 
     def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = point[:-1], point[-1]
-        margin = sign * (rows.dot(weights) + bias)
+        margin = sign * (dense.dot(weights) + bias)
         pull = -share * sign * _sigmoid(-margin)
         value = ridge / 2 * (weights @ weights) + share @ np.logaddexp(0.0, -margin)
-        slope = np.bincount(rows.columns, np.repeat(pull * rows.scale, sizes), BUCKETS) + ridge * weights
+        slope = np.bincount(columns, np.repeat(pull * rows.scale, rows.sizes), len(filled)) + ridge * weights
         return float(value), np.r_[slope, pull.sum()]
 
-    best = minimise(objective, np.zeros(BUCKETS + 1))
-    return best[:-1].astype(np.float32), float(best[-1])
+    best = minimise(objective, np.zeros(len(filled) + 1))
+    weights = np.zeros(BUCKETS, np.float32)
+    weights[filled] = best[:-1]
+    return weights, float(best[-1])
 
 
 def _held_out(rows: Rows, truth: np.ndarray, groups: Sequence[str], ridge: float) -> dict[str, Any]:
@@ -228,8 +230,7 @@ def _held_out(rows: Rows, truth: np.ndarray, groups: Sequence[str], ridge: float
 
 
 def _sigmoid(odds: np.ndarray) -> np.ndarray:
-    share: np.ndarray = np.exp(-np.logaddexp(0.0, -odds))
-    return share
+    return np.asarray(np.exp(-np.logaddexp(0.0, -odds)))
 
 
 def auc(positives: np.ndarray, negatives: np.ndarray) -> float | None:
@@ -293,5 +294,4 @@ def buckets(values: np.ndarray, count: int) -> np.ndarray:
     ordered = np.sort(values)
     before = np.searchsorted(ordered, values, "left")
     through = np.searchsorted(ordered, values, "right")
-    place: np.ndarray = count * (before + through - 1) // (2 * max(1, len(values)))
-    return place
+    return np.asarray(count * (before + through - 1) // (2 * max(1, len(values))))

@@ -9,7 +9,7 @@ from typing import Any
 from mixer.context import Context
 from mixer.execute import execute
 from mixer.run import digest
-from mixer.score import ScoreDocuments, ScoreTask, Scoring, failing
+from mixer.score import ScoreDocuments, ScoreTask, Scoring, failing, release
 from mixer.select import select
 
 
@@ -36,6 +36,8 @@ def assess(context: Context, ready: Mapping[str, Prepared], scorings: Mapping[st
     for score, scoring in scorings.items():
         wanted = context.recipe.scores.taken[score].sources
         names = [name for name in found if wanted is None or name in wanted]
+        if not names:
+            continue
         folders = [folder for name in names for folder in found[name].documents]
         sides = _score(context, score, scoring, folders)
         for name in names:
@@ -56,6 +58,7 @@ def _score(context: Context, score: str, scoring: Scoring, folders: Sequence[Pat
         return targets
     context.say(f"make score {score}: {len(tasks):,} of {len(targets):,} units")
     began, made = time.monotonic(), [task.target for task in tasks]
+    ScoreDocuments.scored = 0
     # One process: the model's own threads use the cores, and it is loaded once.
     execute(
         [ScoreDocuments(tasks, score, scoring)],
@@ -63,8 +66,9 @@ def _score(context: Context, score: str, scoring: Scoring, folders: Sequence[Pat
         workers=1,
         logs=context.cache / "logs" / f"score {score}",
         label=f"score {score}",
-        watch=lambda: (sum(target.is_dir() for target in made), 0),
+        watch=lambda: (sum(target.is_dir() for target in made), ScoreDocuments.scored),
     )
+    release()
     context.steps.note(f"score {score}", {}, context.cache / "none", time.monotonic() - began)
     return targets
 

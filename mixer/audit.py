@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mixer.dedup import containment, shingles
+from mixer.dedup import containment, shingles, words
 from mixer.run import digest
 from mixer.table import scan
 
@@ -41,7 +41,7 @@ def _pairs(
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
         gone, kept = texts[row["document"]], texts[row["witness"]]
-        share = containment(shingles(gone["text"], ngram), shingles(kept["text"], ngram))
+        share = _contained(gone["text"], kept["text"], ngram)
         yield {
             "step": row["step"],
             "share": round(row["containment"], 4),
@@ -49,6 +49,12 @@ def _pairs(
             "removed": {"id": gone["id"], "source": gone["source"], "text": gone["text"][:_SHOWN]},
             "kept": {"id": kept["id"], "source": kept["source"], "text": kept["text"][:_SHOWN]},
         }
+
+
+def _contained(gone: str, kept: str, ngram: int) -> float:
+    """Share of n-grams held; of a text too short to have any, whether the words are the same."""
+    grams = shingles(gone, ngram)
+    return containment(grams, shingles(kept, ngram)) if len(grams) else float(words(gone) == words(kept))
 
 
 def _texts(cleaned: Sequence[Path], wanted: set[int]) -> dict[int, dict[str, str]]:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mixer.dedup import words
 from mixer.errors import SourceError
 from mixer.ngrams import tokens, weights
 from mixer.readers.rows import find
@@ -23,15 +22,17 @@ from mixer.readers.streams import DAMAGE, damaged, every_line, open_stream
 
 WHOLE_WORDS = 8
 """A shorter text has no room for an edit: all of it is looked for, word for word."""
-LEAST_TELLING = 3
-"""Telling words (see `mixer.ngrams`) of the least text that is looked for."""
-_LEAST, _LEAST_LISTED = 5, 6
-"""Words of the shortest text that is looked for, and of the shortest list of choices."""
+PARTS = ("question", "item", "passage", "options")
+"""What of an item can be found. `item` is a question that tells nothing by itself, with its choices behind it."""
+_LEAST, _LEAST_LISTED, _LEAST_TELLING = 5, 6, 3
+"""Words of the shortest text and list of choices looked for, and how many must tell something (`mixer.ngrams`)."""
+_ENOUGH, _ENOUGH_TELLING = 50, 16
+"""Words, and telling words, that suffice of the longest text."""
 
-_QUESTION = ("question", "Question", "query", "problem", "Problem", "stem", "question.stem", "ctx", "goal", "prompt")
-_QUESTION += ("instruction", "input", "sentence", "text")
-_ANSWER = ("answer", "Answer", "answers.text", "answers", "answerKey", "correct", "gold", "target", "label", "output")
-_ANSWER += ("solution", "continuation")
+_QUESTION: tuple[str, ...] = ("question", "Question", "query", "problem", "Problem", "stem", "question.stem")
+_QUESTION += ("ctx", "goal", "prompt", "instruction", "input", "sentence", "text")
+_ANSWER: tuple[str, ...] = ("answer", "Answer", "answers.text", "answers", "answerKey", "correct", "gold", "target")
+_ANSWER += ("label", "output", "solution", "continuation")
 _CHOICES = ("choices.text", "choices", "options", "endings", "question.choices.text", "mc1_targets.choices")
 _PASSAGE = ("passage", "context", "article", "story", "paragraph", "support", "background")
 _LABEL = re.compile(
@@ -67,7 +68,7 @@ class Item:
     @property
     def whole(self) -> bool:
         """Whether the question is so short that only the whole of it tells anything."""
-        return len(words(self.question)) < WHOLE_WORDS
+        return int(weights(_run(self.question))[0].sum()) < 2 * WHOLE_WORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +142,13 @@ def _items(row: Mapping[str, Any], fields: Fields, path: Path, number: int) -> I
         )
     name = benchmark_name(path)
     own = str(row.get("id") or f"{name}#{number}")
-    language = str(row.get("lang") or row.get("language") or "")
     for place, text in enumerate(questions or [""]):
         item_id = own if len(questions) < 2 else f"{own}#{place}"
         asked, about, offered = _taken_apart(text, passage, choices if len(questions) < 2 else [])
         answer = _answer(answers, offered) if len(questions) < 2 else ""
-        yield Item(item_id, name, asked, answer, tuple(offered), about, language)
+        yield Item(
+            item_id, name, asked, answer, tuple(offered), about, str(row.get("lang") or row.get("language") or "")
+        )
 
 
 def _texts(row: Mapping[str, Any], path: str | None, common: Sequence[str], where: str) -> list[str]:
@@ -217,9 +219,8 @@ def _lettered(text: str) -> tuple[str, list[str]]:
         run = [mark for mark, _ in takewhile(lambda pair: pair[0][1] == pair[1], letters)]
         if len(run) > 1:
             ends = [mark.start() for mark in run[1:]] + [len(text)]
-            return text[: run[0].start()].strip(), [
-                text[mark.end() : end].strip() for mark, end in zip(run, ends, strict=True)
-            ]
+            found = [text[mark.end() : end].strip() for mark, end in zip(run, ends, strict=True)]
+            return text[: run[0].start()].strip(), found
     return text, []
 
 
@@ -241,10 +242,7 @@ def _answer(answers: Sequence[str], choices: Sequence[str]) -> str:
 
 
 def parts(item: Item) -> dict[str, np.ndarray]:
-    """The words of the item that can be looked for, by part; empty where it is too short or says too little.
-
-    `item` is a question that tells nothing by itself, with its choices behind it; `options` are all choices.
-    """
+    """The words of the item that can be looked for, by part; empty where it is too short or says too little."""
     found = {"question": _worth(item.question, _LEAST), "passage": _worth(item.passage, _LEAST)}
     if found["question"] is None and item.choices:
         found["item"] = _worth("\n".join((item.question, *item.choices)), _LEAST)
@@ -254,7 +252,29 @@ def parts(item: Item) -> dict[str, np.ndarray]:
 
 
 def _worth(text: str, least: int) -> np.ndarray | None:
-    run = tokens(text)
-    run = run[run > 0]
+    run = _run(text)
     size, telling = (int(counts.sum()) for counts in weights(run))
-    return run if size >= 2 * least and telling >= 2 * LEAST_TELLING else None
+    return run if size >= 2 * least and telling >= 2 * _LEAST_TELLING else None
+
+
+def _run(text: str) -> np.ndarray:
+    run = tokens(text)
+    return run[run > 0]
+
+
+def needed(size: np.ndarray, telling: np.ndarray, kind: np.ndarray, ngram: int) -> tuple[np.ndarray, ...]:
+    """How much of each part a text must hold, how much that tells, and whether it must be all; in half words.
+
+    `kind` numbers each part in PARTS; of a part that has `ngram` words, as many must be there.
+    """
+    whole = size < 2 * WHOLE_WORDS
+    least = np.maximum(_most_of(telling, _LEAST_TELLING, _ENOUGH_TELLING, kind), 2 * _LEAST_TELLING)
+    return np.where(whole, size, _most_of(size, ngram, _ENOUGH, kind)), np.where(whole, telling, least), whole
+
+
+def _most_of(size: np.ndarray, least: int, enough: int, kind: np.ndarray) -> np.ndarray:
+    half = np.minimum(np.maximum(2 * least, (size + 1) // 2), 2 * enough)
+    # A choice must not do for its item, however long it is, nor a sentence for its passage.
+    of_kind = [kind == PARTS.index("passage"), kind == PARTS.index("item")]
+    # One word may always be another.
+    return np.asarray(np.minimum(np.select(of_kind, [np.full(len(size), 2 * enough), size], half), size - 2))

@@ -114,7 +114,7 @@ def synthesize_only(
         sweep(run)
         context = Context(recipe, base, run, store, workers, Steps(run, say), say)
         ready = prepare_texts(context, synthesize, open_score)
-        return {name: ready[name].documents[0] for name in recipe.synth_sources}
+        return {name: ready[name].cleaned[0] for name in recipe.synth_sources}
 
 
 def _pack(context: Context, name: str, source: Prepared, encoder: Encoder) -> Mapping[str, Any]:
@@ -238,7 +238,10 @@ def _manifest(
     packed: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Fingerprints, counts, bytes, hashes, versions and timings; two Runs of equal input differ only in `timings`."""
-    steps = [(f"{kind} {name}", f"{kind}/{name}") for name in packed for kind in _KINDS] + [("order", "order")]
+    steps = [(f"{kind} {name}", f"{kind}/{name}") for name in packed for kind in _KINDS] + [
+        ("order", "order"),
+        ("dedup audit", "dedup"),
+    ]
     if context.recipe.clean.decontaminate:
         steps.append(("decontamination", "decontamination"))
     steps += [(f"scores {score}", f"scores/{score}") for score in context.recipe.scores.taken]

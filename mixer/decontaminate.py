@@ -13,33 +13,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import orjson
 import xxhash
 
 from mixer import ngrams
-from mixer.benchmark import LEAST_TELLING, WHOLE_WORDS, Item, parts
+from mixer.benchmark import PARTS, Item, needed, parts
 from mixer.errors import SourceError
 from mixer.run import staged
 
 VERSION = 1
 """Raise it when the same items would give other hits."""
-PARTS = ("question", "item", "passage", "options")
-"""What of an item can be found. `item` is a question too short to tell anything, with its choices behind it."""
 
-_PASSAGE, _OPTIONS = 2, 3
+_ITEM, _OPTIONS = PARTS.index("item"), PARTS.index("options")
 _MOST_LISTS = 2
 """Choices that more items than this share say nothing about one of them."""
 _REACH = 60
 """Words compared on either side of an n-gram: more than suffice for the longest item."""
-_ENOUGH, _ENOUGH_TELLING = 50, 16
-"""Words that suffice of the longest text."""
 _MOST_LISTED = 96
-"""Tokens of the longest list of choices that is looked for in any order."""
+"""Tokens of the longest list of choices that is looked for."""
 _CHUNK = 1024
-_BOUND = re.compile(r"(?<!\b[A-Z])[.!?…]+[\"'”’)\]]*(?=\s)|[。！？；]+[”’」』）]*|\n")
+_BOUND = re.compile(r"(?<!\b[A-Z])[.!?…]+[\"'”’)\]]*(?:[ \t]+|(?=\s))|[。！？；]+[”’」』）]*|\n")
 """Where a sentence or a line ends; a single capital before a full stop is a letter of a list, or an initial."""
+_Place = tuple[int, int, int, int]
+"""Part, first token, last token, half words found."""
 _ARRAYS = ("found_by", "words", "bounds", "owner", "kind", "grams", "places", "sums", "sum_owner", "sum_size")
 
 
@@ -53,7 +52,7 @@ class Hit:
         item: Its id.
         benchmark: Where the item is from.
         share: Of the words of the part, how many stand there.
-        part: Which of PARTS.
+        part: One of `mixer.benchmark.PARTS`.
     """
 
     start: int
@@ -121,10 +120,12 @@ class Index:
             state.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         return state.hexdigest()
 
-    def found(self) -> dict[tuple[str, str], tuple[str, ...]]:
+    def findable(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """By (benchmark, id): the parts by which each item can be found; none where it cannot."""
-        sets = [tuple(name for i, name in enumerate(PARTS) if bits >> i & 1) for bits in self.found_by.tolist()]
-        return {(benchmark, own): parts for (own, benchmark), parts in zip(self.names, sets, strict=True)}
+        return {
+            (benchmark, own): tuple(name for i, name in enumerate(PARTS) if bits >> i & 1)
+            for (own, benchmark), bits in zip(self.names, self.found_by.tolist(), strict=True)
+        }
 
     def find(self, text: str) -> list[Hit]:
         """Every place in the text that holds an item, in order."""
@@ -160,20 +161,17 @@ class Index:
             head = orjson.loads((folder / "index.json").read_bytes())
             if head["version"] != VERSION:
                 raise SourceError(f"{folder}: got version {head['version']}, expected {VERSION}", hint=hint)
+            names = tuple((own, benchmark) for own, benchmark in head["names"])
             with np.load(folder / "arrays.npz", allow_pickle=False) as file:
-                arrays = {name: file[name] for name in _ARRAYS}
-        except (OSError, KeyError, ValueError) as error:
+                return cls(int(head["ngram"]), names, **{name: file[name] for name in _ARRAYS})
+        except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise SourceError(f"{folder}: got no whole index ({error}), expected one", hint=hint) from error
-        return cls(head["ngram"], tuple((own, benchmark) for own, benchmark in head["names"]), **arrays)
 
     @cached_property
-    def _sizes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _sizes(self) -> tuple[np.ndarray, ...]:
         """Of each part, in half words: its size, how much must be there, how much that tells, whether all of it."""
         size, telling = (ngrams.summed(counts, self.bounds) for counts in ngrams.weights(self.words))
-        whole = size < 2 * WHOLE_WORDS
-        passage = self.kind == _PASSAGE
-        needed = np.where(whole, size, _needed(size, self.ngram, _ENOUGH, passage))
-        return size, needed, np.where(whole, telling, _needed(telling, LEAST_TELLING, _ENOUGH_TELLING, passage)), whole
+        return size, *needed(size, telling, self.kind, self.ngram)
 
     @cached_property
     def _part(self) -> np.ndarray:
@@ -184,19 +182,21 @@ class Index:
         return ngrams.Lookup(self.grams)
 
     @cached_property
-    def _sums(self) -> ngrams.Lookup:
-        return ngrams.Lookup(self.sums)
+    def _sums(self) -> tuple[ngrams.Lookup, np.ndarray]:
+        return ngrams.Lookup(self.sums), np.unique(self.sum_size)
 
     def _parts_in(self, run: np.ndarray) -> Iterator[tuple[int, int, int, int, float]]:
         at, left, count = self._grams(ngrams.grams(run))
+        if not len(at):
+            return
         place = self.places[ngrams.ragged(left, count)]
         part, shift = self._part[place], np.repeat(at, count) - place
         order = np.lexsort((place, shift, part))
         place, part, shift = place[order], part[order], shift[order]
         # N-grams of one part that are as far apart in the text as in the item are one place.
         first = np.flatnonzero(ngrams.changes(part, shift))
-        last = np.append(first[1:], len(place))[: len(first)] - 1
-        found: list[tuple[int, int, int, int]] = []
+        last = np.append(first[1:], len(place)) - 1
+        found: list[_Place] = []
         for i in range(0, len(first), _CHUNK):
             a, b = first[i : i + _CHUNK], last[i : i + _CHUNK]
             found += self._confirmed(run, part[a], shift[a], place[a], place[b])
@@ -206,11 +206,13 @@ class Index:
 
     def _confirmed(
         self, run: np.ndarray, part: np.ndarray, shift: np.ndarray, first: np.ndarray, last: np.ndarray
-    ) -> Iterator[tuple[int, int, int, int]]:
-        """(part, first token, last token, half words found) of each place that holds enough of its part."""
+    ) -> Iterator[_Place]:
+        """The places that hold enough of their part."""
         _, needed, needed_telling, whole = self._sizes
-        start = np.maximum(self.bounds[part], first - _REACH)
-        count = np.minimum(self.bounds[part + 1], last + ngrams.SEED_CHARS + _REACH) - start
+        # Of a question with choices nearly all must be there, and choices much alike share their n-grams.
+        reach = np.where(self.kind[part] == _ITEM, len(self.words), _REACH)
+        start = np.maximum(self.bounds[part], first - reach)
+        count = np.minimum(self.bounds[part + 1], last + ngrams.SEED_CHARS + reach) - start
         owner, place = np.repeat(np.arange(len(part)), count), ngrams.ragged(start, count)
         stands = ngrams.aligned(run, place + shift[owner], self.words[place], owner, whole[part][owner])
         bounds = np.concatenate([[0], np.cumsum(count)])
@@ -222,13 +224,14 @@ class Index:
 
     def _lists_in(self, run: np.ndarray, kept: np.ndarray) -> Iterator[tuple[int, int, int, int, float]]:
         """Lists of choices; one begins a line or stands behind a letter, which `kept` leaves out."""
-        begins = np.flatnonzero(np.diff(kept, prepend=-2) > 1)
-        sizes = np.unique(self.sum_size)
-        total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(run)])
+        begins = np.concatenate([[0], np.flatnonzero(kept[1:] > kept[:-1] + 1) + 1])
+        lookup, sizes = self._sums
+        total = np.zeros(len(run) + 1, np.uint64)
+        np.cumsum(run, out=total[1:])
         for i in range(0, len(begins) if len(sizes) else 0, _CHUNK):
             first = begins[i : i + _CHUNK, None]
             sums = total[np.minimum(first + sizes, len(run))] - total[first]
-            at, key, _ = self._sums(sums.ravel())
+            at, key, _ = lookup(sums.ravel())
             for begin, size, number in zip(first[at // len(sizes), 0], sizes[at % len(sizes)], key, strict=True):
                 if size == self.sum_size[number] and begin + size <= len(run):
                     yield int(self.sum_owner[number]), _OPTIONS, int(begin), int(begin + size) - 1, 1.0
@@ -247,20 +250,15 @@ def cut(text: str, hits: Sequence[Hit]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "".join(kept)).strip()
 
 
-def _needed(size: np.ndarray, least: int, enough: int, passage: np.ndarray) -> np.ndarray:
-    """Half words of a text that must be there; of a passage more than half, all but one word of a short one."""
-    wanted = np.where(passage, 2 * enough, np.maximum(2 * least, (size + 1) // 2))
-    return np.minimum(np.minimum(wanted, 2 * enough), size - 2)
-
-
-def _best(found: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+def _best(found: Iterable[_Place]) -> list[_Place]:
     """Of places of the same part that overlap, the one that holds most."""
-    kept: dict[int, list[tuple[int, int, int, int]]] = {}
-    for place in sorted(found, key=lambda place: (place[0], -place[3], place[1])):
-        others = kept.setdefault(place[0], [])
-        if all(place[2] < other[1] or other[2] < place[1] for other in others):
-            others.append(place)
-    return [place for places in kept.values() for place in places]
+    kept: list[_Place] = []
+    for place in sorted(found):
+        if not kept or kept[-1][0] != place[0] or kept[-1][2] < place[1]:
+            kept.append(place)
+        elif kept[-1][3] < place[3]:
+            kept[-1] = place
+    return kept
 
 
 def _runs(looked_for: Sequence[dict[int, np.ndarray]], found_by: np.ndarray) -> dict[str, np.ndarray]:

@@ -134,7 +134,7 @@ def exclude(context: Context, ready: Mapping[str, Prepared], benchmarks: Benchma
     return {
         name: replace(
             source,
-            documents=tuple(_excluded(context, folder, hits[folder]) for folder in source.documents),
+            documents=tuple(_excluded(context, folder, hits[folder], benchmarks.index) for folder in source.documents),
             excluded=tuple(hits[folder] for folder in source.documents),
         )
         for name, source in ready.items()
@@ -163,7 +163,7 @@ def _search(context: Context, folders: Sequence[Path], benchmarks: Benchmarks) -
     return targets
 
 
-def _excluded(context: Context, folder: Path, hits: Path) -> Path:
+def _excluded(context: Context, folder: Path, hits: Path, index: Index) -> Path:
     rules = context.recipe.clean.decontaminate
     assert rules is not None
     table = scan(hits / FILE).collect()
@@ -174,7 +174,7 @@ def _excluded(context: Context, folder: Path, hits: Path) -> Path:
         number, first = int(str(row)), its.row(0, named=True)
         found = [Hit(**{key: hit[key] for key in Hit.__dataclass_fields__}) for hit in its.to_dicts()]
         rest = cut(texts[number], found) if rules.action == "cut" else ""
-        if rest:
+        if rest and not index.find(rest):
             changed[number] = rest
         else:
             removed[number] = ("decontaminate", f"{first['benchmark']}: {first['part']} of {first['item']}")
@@ -225,7 +225,7 @@ def _check_floor(measured: Report, floor: float) -> None:
 
 def _counts(table: pl.DataFrame) -> dict[str, int]:
     """Documents with a hit, by benchmark."""
-    counts = table.group_by("benchmark").agg(pl.col("row").n_unique()).sort("benchmark")
+    counts = table.group_by("benchmark").agg(pl.col("id").n_unique()).sort("benchmark")
     return dict(counts.iter_rows())
 
 

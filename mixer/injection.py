@@ -11,10 +11,15 @@ from dataclasses import dataclass
 
 from mixer.benchmark import Item
 from mixer.decontaminate import Hit, Index
-from mixer.dedup import words
+from mixer.ngrams import tokens
 from mixer.run import digest
 
-NEEDS = {"question_only": "question", "question_edited": "question", "options_only": "options"}
+NEEDS = {
+    "question_only": "question",
+    "question_edited": "question",
+    "passage_only": "passage",
+    "options_only": "options",
+}
 """The part by which a form can be found at all; the others can be found by any."""
 FORMS = ("verbatim", "rewrapped", "embedded", "edited", *NEEDS)
 
@@ -107,6 +112,8 @@ def forms(item: Item, seed: int, prose: str = "") -> dict[str, str]:
         found |= {"edited": _shown(item, edited), "question_edited": edited}
     if len(item.choices) > 1:
         found["options_only"] = _lettered(sorted(item.choices, key=lambda choice: digest([*key, choice])))
+    if item.passage:
+        found["passage_only"] = item.passage
     found["question_only"] = question
     return {form: found[form] for form in FORMS if form in found}
 
@@ -135,15 +142,15 @@ def measure(
         for _, text, hit in sorted(places, key=lambda place: place[0])[:shown]
     ]
     tried = sorted(by_name.values(), key=lambda item: digest([seed, item.benchmark, item.id]))[:most]
-    parts = index.found()
-    count = sum(len(words(text)) for text in clean)
+    parts = index.findable()
+    count = sum(int((tokens(text) > 0).sum()) for text in clean)
     lost = sum(not parts[item.benchmark, item.id] for item in tried)
     recall = _recall(index, tried, prose, seed)
     return Report(recall, len(tried), lost, len(clean), count, len(places), tuple(examples))
 
 
 def _recall(index: Index, items: Sequence[Item], prose: Sequence[str], seed: int) -> tuple[Recall, ...]:
-    parts = index.found()
+    parts = index.findable()
     caught = dict.fromkeys(FORMS, 0)
     hopeless = dict.fromkeys(FORMS, 0)
     missed: dict[str, list[tuple[str, str]]] = {form: [] for form in FORMS}
@@ -204,8 +211,8 @@ def _edited(text: str, key: Sequence[object]) -> str:
     if not found:
         return text
     word = found[_draw(len(found), [*key, "word"])]
-    others = _ANOTHER_CJK if re.match(f"[{_CJK}]", word[0]) else _ANOTHER
-    others = tuple(other for other in others if other != word[0].lower())
+    known = _ANOTHER_CJK if re.match(f"[{_CJK}]", word[0]) else _ANOTHER
+    others = [other for other in known if other != word[0].lower()]
     return text[: word.start()] + others[_draw(len(others), [*key, "other"])] + text[word.end() :]
 
 

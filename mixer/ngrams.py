@@ -15,19 +15,21 @@ SEED_WORDS, SEED_CHARS = 5, 8
 """Length of an n-gram that begins with a word, and with a CJK character."""
 
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_TOKEN = re.compile(rf"[{_CJK}]|\n|[^\W_{_CJK}]+")
+_TOKEN = re.compile(rf"[^\W_{_CJK}]+|[{_CJK}]|\n")
 """The words of `mixer.dedup.words`, and line ends."""
+_ASCII_TOKEN = re.compile(r"[a-z0-9]+|\n")
+"""The same for normalised ASCII, at twice the speed."""
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
-_STOP = frozenset(
-    """a about above accurate according after all also an and another any answer are as at be because been before best
+_STOP_WORDS = """
+    a about above accurate according after all also an and another any answer are as at be because been before best
     between both but by can choice choose context correct correctly could describe describes did do does each either
     except explain explains false find following for from given had has have he her him his how i if in incorrect
     information into is it its least likely many may might more most much must my no none not of on one only option
     options or other our out over passage question questions refers respectively s select shall she should so some
     statement statements such than that the their them then there these they this those to true two under up using was
     we were what when where which while who whom whose why will with would yes you your
-    下 列 关 于 叙 述 说 法 正 确 错 误 的 是 了 在 和 与 有 不 为 以 及 或 中 一 个 项 选 其 这 那 由 可 能""".split()
-)
+    下 列 关 于 叙 述 说 法 正 确 错 误 的 是 了 在 和 与 有 不 为 以 及 或 中 一 个 项 选 其 这 那 由 可 能"""
+_STOP = frozenset(_STOP_WORDS.split())
 """Words that every text or every exam has. They count as words, and prove nothing."""
 _SHIFTS = (-1, 1, -2, 2)
 """A word added or missing moves what follows it; two are followed on either side."""
@@ -66,7 +68,8 @@ def tokens(text: str) -> np.ndarray:
     """A hash for each word and line end of the text, in order; uint64. 0 is a line end or a single letter a to j."""
     found = []
     for block in _blocks(text):
-        run = _TOKEN.findall(_normal(block))
+        normal = _normal(block)
+        run = (_ASCII_TOKEN if normal.isascii() else _TOKEN).findall(normal)
         found.append(np.fromiter(map(_codes.__getitem__, run), np.uint64, len(run)))
     return np.concatenate(found)
 
@@ -189,7 +192,7 @@ def aligned(run: np.ndarray, here: np.ndarray, words: np.ndarray, owner: np.ndar
 
 
 def _same(run: np.ndarray, here: np.ndarray, words: np.ndarray) -> np.ndarray:
-    return (here >= 0) & (here < len(run)) & (run.take(here, mode="clip") == words)
+    return np.asarray((here >= 0) & (here < len(run)) & (run.take(here, mode="clip") == words))
 
 
 class Lookup:
@@ -198,12 +201,17 @@ class Lookup:
     def __init__(self, keys: np.ndarray) -> None:
         bits = min(_MOST_BITS, max(10, (16 * len(keys)).bit_length()))
         self._keys, self._shift = keys, np.uint64(64 - bits)
-        self._table = np.zeros(1 << bits, bool)
-        self._table[keys >> self._shift] = True
+        held = np.zeros(1 << bits, bool)
+        held[keys >> self._shift] = True
+        # A bit each: what stays in the cache is found several times faster.
+        self._table = np.packbits(held, bitorder="little")
 
     def __call__(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which of the hashes are among the keys, the first key equal to each, and how many are."""
-        at = np.flatnonzero(self._table[hashes >> self._shift])
+        slot = hashes >> self._shift
+        at = np.flatnonzero(self._table[slot >> np.uint64(3)] >> (slot & np.uint64(7)) & np.uint64(1))
+        if not len(at):
+            return at, at, at
         left = np.searchsorted(self._keys, hashes[at])
         count = np.searchsorted(self._keys, hashes[at], "right") - left
         return at[count > 0], left[count > 0], count[count > 0]

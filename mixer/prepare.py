@@ -23,6 +23,7 @@ from mixer.exclude import exclude, open_index
 from mixer.execute import execute
 from mixer.read import units
 from mixer.recipe import Recipe
+from mixer.recipe_section import Section
 from mixer.recipe_sources import PageSource
 from mixer.run import digest, read_json, write_json
 from mixer.select import select
@@ -127,7 +128,13 @@ def inputs_of(recipe: Recipe, source: PageSource, its_units: Sequence[Unit]) -> 
 def corpus_of(recipe: Recipe, listed: Mapping[str, Sequence[Unit]]) -> dict[str, Any]:
     """What decides every source's documents: all inputs and rules, since duplicates are looked for across sources."""
     inputs = {name: inputs_of(recipe, recipe.page_sources[name], its_units) for name, its_units in listed.items()}
-    return {"sources": digest(inputs), "order": list(listed), "dedup": recipe.clean.dedup.model_dump(mode="json")}
+    after = [recipe.scores, recipe.clean.decontaminate, *(source.where for source in recipe.sources.values())]
+    return {
+        "sources": digest(inputs),
+        "order": list(listed),
+        "dedup": recipe.clean.dedup.model_dump(mode="json"),
+        "after": digest([rule.model_dump(mode="json") if isinstance(rule, Section) else rule for rule in after]),
+    }
 
 
 def _clean(context: Context, listed: Mapping[str, Sequence[Unit]]) -> dict[str, list[Path]]:

@@ -4,6 +4,8 @@ What a score is made with (its model, its parameters, the documents it learned f
 newer checkpoint gives new files and touches nothing else.
 """
 
+import gc
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,8 @@ from mixer.table import scan
 from mixer.where import parse
 
 FILE = "values.parquet"
-_DIGITS = 6
-_BATCH_ROWS = 1000
+_DIGITS = 5
+_BATCH_ROWS = 256
 _POLARS = {float: pl.Float64, str: pl.String}
 
 
@@ -58,6 +60,8 @@ class ScoreDocuments(Step):
     """Takes one score of one unit's documents, in their order."""
 
     name = "score documents"
+    scored: ClassVar[int] = 0
+    """Documents that this process has scored; what the progress bar shows."""
     _opened: ClassVar[dict[str, Scorer]] = {}
 
     def __init__(self, tasks: Sequence[ScoreTask], score: str, scoring: Scoring) -> None:
@@ -74,18 +78,28 @@ class ScoreDocuments(Step):
             for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=["id", "text"]):
                 ids, texts = batch.column(0).to_pylist(), batch.column(1).to_pylist()
                 frames.append(_frame(ids, self._opened[key](texts), self.score))
+                type(self).scored += len(ids)
         with staged(task.target) as scratch:
             pl.concat(frames).write_parquet(scratch / FILE, compression="zstd", statistics=False)
 
 
+def release() -> None:
+    """Forget opened scorers, and give back the memory that their models held: another engine may need it."""
+    ScoreDocuments._opened.clear()
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def _frame(ids: Sequence[str], values: Mapping[str, Sequence[Any]], score: str) -> pl.DataFrame:
-    """Ids and values as a table; numbers are rounded, so that the last bits of a sum in another order don't show."""
+    """Ids and values as a table; numbers keep five digits, so that a sum in another order seldom shows."""
     kinds = COLUMNS[score]
     found = pl.DataFrame(
         {"id": ids, **{name: list(values[name]) for name in kinds}},
         schema={"id": pl.String, **{name: _POLARS[kind] for name, kind in kinds.items()}},
     )
-    return found.with_columns(pl.selectors.float().round(_DIGITS))
+    return found.with_columns(pl.selectors.float().round_sig_figs(_DIGITS))
 
 
 def failing(documents: Path, sides: Mapping[str, Path], where: str) -> dict[int, tuple[str, str]]:
@@ -100,8 +114,9 @@ def failing(documents: Path, sides: Mapping[str, Path], where: str) -> dict[int,
     table = scan(documents).select("id").collect()
     for score, folder in sides.items():
         values = scan(folder / FILE).collect()
+        assert values["id"].equals(table["id"]), f"{folder}: other documents than {documents}"
         renamed = {column: score if column == "value" else f"{score}.{column}" for column in COLUMNS[score]}
-        table = table.join(values.rename(renamed), on="id", how="left", maintain_order="left")
+        table = table.hstack(values.drop("id").rename(renamed))
     passes = table.select(rule.expression().alias("passes"))["passes"].to_numpy()
     return {int(row): ("where", rule.canonical()) for row in np.flatnonzero(~passes)}
 

@@ -13,7 +13,7 @@ from synth.request import Ask
 from synth.scored import Scored, decision, halves, names_of, scored
 from synth.suggest import suggest
 from synth.support import check_support
-from synth.verify import page_checks
+from synth.verify import judged, page_checks
 from synth.votes import agreement, ask_again, novelty
 
 KEPT = (0.99, 0.98, 0.95, 0.90, 0.85, 0.80, 0.70, 0.60, 0.50)
@@ -39,10 +39,11 @@ class CalibrateFlow:
             votes = await ask_again(row.pair, row.page, ask, count=rules.votes, sampling=self.task.sampling)
             checks.append(agreement(row.pair, [vote for vote, _ in votes], rules.agree))
         if rules.support:
-            checks.append((await check_support(row.pair, row.page, ask, least=1.0))[0])
+            checks.append((await check_support(row.pair, row.page, ask, least=rules.thresholds.get("support", 1.0)))[0])
         if rules.votes and rules.novel:
             closed = await ask_again(row.pair, None, ask, count=rules.votes, sampling=self.task.sampling)
             checks.append(novelty(row.pair, [vote for vote, _ in closed], rules.agree))
+        checks = [judged(check, self.task) for check in checks]
         return [Candidate(page.id, page, 0, len(row.page), "calibrate", pair=row.pair, checks=tuple(checks))]
 
 

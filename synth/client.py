@@ -5,6 +5,7 @@ although the engine is well (500). A key that is not taken or a model that is no
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import httpx
 from datatrove.pipeline.inference.run_inference import InferenceConfig
 from datatrove.pipeline.inference.servers import EndpointServer
+from datatrove.pipeline.inference.servers.base import InferenceServer
 from datatrove.pipeline.inference.types import InferenceError, InferenceResult, ServerError
 
 from mixer.errors import EngineError
 from synth.answer import REFUSED
-from synth.engine import Endpoint, answers
+from synth.engine import Endpoint, answers, is_loopback
 from synth.log import ResponseLog
 from synth.request import TEXT, Request, Response
 
@@ -27,6 +29,8 @@ _ATTEMPTS = 4
 _SAME_FAULT = 3
 _PAUSE_S = 5.0
 _LONGEST_S = 1800.0
+_ALL_REFUSED = 8
+"""Refusals without a single answer after which the engine, not the requests, is at fault."""
 _MALFORMED = {400, 413, 422}
 _BUSY = {408, 429, 502, 503, 504}
 AGAIN = "run it again: what was answered is in the log and is not asked again"
@@ -43,10 +47,15 @@ class Client(EndpointServer):  # type: ignore[misc]
     """
 
     def __init__(self, endpoint: Endpoint, config: InferenceConfig, rank: int) -> None:
-        super().__init__(config, rank)
+        # Past the parent's own, which would make a client of another library, with its key.
+        InferenceServer.__init__(self, config, rank)
+        self.endpoint_url = endpoint.url
         # The key is put in here, not into the pipeline: an executor writes that to disk.
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
-        self._http = httpx.AsyncClient(headers=headers, timeout=None, limits=httpx.Limits(max_connections=None))
+        limits = httpx.Limits(max_connections=None)
+        self._http = httpx.AsyncClient(
+            headers=headers, timeout=_LONGEST_S, limits=limits, trust_env=not is_loopback(endpoint.url)
+        )
 
     async def is_ready(self) -> bool:
         """True: `engine.serve` has seen to it."""
@@ -57,6 +66,9 @@ class Client(EndpointServer):  # type: ignore[misc]
         url = f"{self.get_base_url()}/v1/{path}"
         try:
             response = await self._http.post(url, json=payload)
+        except httpx.ReadTimeout as error:
+            told = f"engine at {url}: got no answer in {_LONGEST_S:.0f} s, expected one"
+            raise InferenceError(None, EngineError(told, hint=AGAIN)) from error
         except httpx.TransportError as error:
             raise ConnectionError(str(error)) from error
         _check_status(response.status_code, response.text, url)
@@ -86,28 +98,89 @@ def cause_of(error: Exception) -> Exception:
     return error
 
 
-class Asker:
-    """Asks the engine what the log doesn't hold, and writes the answer down before anyone sees it."""
+class Refusals:
+    """Refused requests that are not written down yet, because the engine has not taken any.
 
-    def __init__(self, generate: Generate, log: ResponseLog, endpoint: Endpoint) -> None:
+    An engine that takes none has another trouble than the requests, and its refusals must not be kept as answers.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Request, Response]] = []
+        self._has_answered = False
+
+    def add(self, request: Request, response: Response, log: ResponseLog) -> None:
+        """Write an answer down, or hold a refusal back.
+
+        Raises:
+            EngineError: The engine has refused the first requests one and all.
+        """
+        if response.finish_reason == REFUSED and not self._has_answered:
+            self._held.append((request, response))
+            if len(self._held) >= _ALL_REFUSED:
+                raise EngineError(
+                    f"engine: got {_ALL_REFUSED} refusals and no answer ({response.text}), expected answers",
+                    hint="check the model's `endpoint`, `name`, `arguments` and `max_model_len`",
+                )
+            return
+        self._has_answered = True
+        self.flush(log)
+        log.add(request, response)
+
+    def flush(self, log: ResponseLog) -> None:
+        """Write down what was held back."""
+        while self._held:
+            log.add(*self._held.pop())
+
+
+class Asker:
+    """Asks the engine what the log doesn't hold, and writes the answer down before anyone sees it.
+
+    Args:
+        generate: Sends one payload.
+        log: Open to be added to.
+        endpoint: The engine.
+        refusals: Shared by all askers of one log.
+        running: Requests under way, by address, shared too: the same question asked twice at once has one answer.
+    """
+
+    def __init__(
+        self,
+        generate: Generate,
+        log: ResponseLog,
+        endpoint: Endpoint,
+        refusals: Refusals,
+        running: dict[str, "asyncio.Task[Response]"],
+    ) -> None:
         self._generate, self._log, self._endpoint = generate, log, endpoint
+        self._refusals, self._running = refusals, running
 
     async def __call__(self, request: Request) -> Response:
         found = self._log.find(request)
-        if found is None:
-            found = await self._asked(request)
-            self._log.add(request, found)
+        if found is not None:
+            return found
+        key = request.key(self._endpoint.fingerprint)
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.ensure_future(self._answered(request))
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        return await task
+
+    async def _answered(self, request: Request) -> Response:
+        found = await self._asked(request)
+        self._refusals.add(request, found, self._log)
         return found
 
     async def _asked(self, request: Request) -> Response:
         """One answer, with patience for an engine that died and is being started again."""
         empty = Response("", REFUSED, request.key(self._endpoint.fingerprint))
+        faults = 0
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 result = await self._while_alive(self._generate(payload(request)))
             except (ServerError, InferenceError) as error:
                 cause = cause_of(error)
-                if isinstance(cause, RefusedError) or await self._is_at_fault(cause, attempt):
+                faults += isinstance(cause, ServerError)
+                if isinstance(cause, RefusedError) or await self._is_at_fault(faults):
                     return replace(empty, text=str(cause)[:500])
                 if isinstance(cause, EngineError) or attempt == _ATTEMPTS:
                     raise
@@ -123,22 +196,20 @@ class Asker:
             )
         raise AssertionError("unreachable")
 
-    async def _is_at_fault(self, cause: Exception, attempt: int) -> bool:
+    async def _is_at_fault(self, faults: int) -> bool:
         """Whether the engine is well and fails on this request each time."""
-        if not isinstance(cause, ServerError) or attempt < _SAME_FAULT:
-            return False
-        return await asyncio.to_thread(answers, self._endpoint.url)
+        return faults >= _SAME_FAULT and await asyncio.to_thread(answers, self._endpoint.url)
 
     async def _while_alive(self, asked: Coroutine[Any, Any, InferenceResult]) -> InferenceResult:
+        """The result, unless the engine is given up before it comes."""
         task = asyncio.ensure_future(asked)
-        waited = 0.0
         while not task.done():
             await asyncio.wait({task}, timeout=1.0)
-            waited += 1.0
-            if self._endpoint.failed.is_file() or waited > _LONGEST_S:
+            if not task.done() and self._endpoint.failed.is_file():
                 task.cancel()
-                reason = self._endpoint.failed.read_text("utf-8") if self._endpoint.failed.is_file() else "no answer"
-                raise EngineError(reason, hint=AGAIN)
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                raise EngineError(self._endpoint.failed.read_text("utf-8"), hint=AGAIN)
         return task.result()
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mixer.errors import EngineError
 from mixer.hardware import multiplies_bfloat16
@@ -199,7 +200,8 @@ def _check_reachable(endpoint: Endpoint) -> None:
 
     headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     try:
-        status = httpx.get(f"{endpoint.url}/v1/models", headers=headers, timeout=_REACH_S).status_code
+        trust = not is_loopback(endpoint.url)
+        status = httpx.get(f"{endpoint.url}/v1/models", headers=headers, timeout=_REACH_S, trust_env=trust).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         what = str(error) or type(error).__name__
         raise EngineError(
@@ -259,12 +261,17 @@ def _environment() -> dict[str, str]:
     return {"VLLM_CPU_KVCACHE_SPACE": "4", **few, **os.environ, **own}
 
 
+def is_loopback(url: str) -> bool:
+    """Whether a URL names this machine, so that no proxy must be asked."""
+    return urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"}
+
+
 def answers(url: str) -> bool:
     """Whether a server of ours is up."""
     import httpx
 
     try:
-        return httpx.get(f"{url}/health", timeout=5.0).status_code == 200
+        return httpx.get(f"{url}/health", timeout=5.0, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -21,7 +21,7 @@ from datatrove.pipeline.writers import JsonlWriter
 from mixer.errors import EngineError
 from mixer.execute import Step, execute
 from synth.candidate import Candidate, SeedPage
-from synth.client import AGAIN, Asker, Client, Generate, cause_of
+from synth.client import AGAIN, Asker, Client, Generate, Refusals, cause_of
 from synth.engine import Endpoint
 from synth.log import ResponseLog
 from synth.request import Ask, Request, Response
@@ -133,9 +133,10 @@ def _progress(files: Sequence[Path]) -> tuple[int, int]:
     return pages, answered
 
 
-def _engine_error(endpoint: Endpoint, error: Exception) -> EngineError:
+def _engine_error(endpoint: Endpoint, error: Exception) -> Exception:
+    """What to tell of an error: a mistake of ours stays what it is."""
     cause = cause_of(error)
-    if isinstance(cause, EngineError):
+    if not isinstance(cause, InferenceError | ServerError | OSError):
         return cause
     return EngineError(f"engine at {endpoint.url}: {str(cause)[:500]}", hint=AGAIN)
 
@@ -187,6 +188,7 @@ class _Runner(InferenceRunner):  # type: ignore[misc]
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
         with self.rollout_fn.opened(rank):
             super().run(data, rank, world_size)
+            self.rollout_fn.finish()
 
 
 class _Rollout:
@@ -197,15 +199,25 @@ class _Rollout:
         self._log: ResponseLog | None = None
         self._held = self._done = 0
         self._progress = Path()
+        self._refusals = Refusals()
+        self._running: dict[str, asyncio.Task[Response]] = {}
 
     def opened(self, rank: int) -> ResponseLog:
         """The log, open for this process to add to."""
         self._log = ResponseLog(self.job.log, self.job.endpoint.fingerprint, f"{rank:05d}")
         self._held, self._done, self._progress = len(self._log), 0, _progress_file(self.job, rank)
+        self._progress.write_text("0 0")
+        self._refusals, self._running = Refusals(), {}
         return self._log
+
+    def finish(self) -> None:
+        """Write down what was refused where nothing was answered."""
+        assert self._log is not None
+        self._refusals.flush(self._log)
 
     async def __call__(self, document: Document, generate: Generate) -> None:
         assert self._log is not None
-        await self.job.flow(document.metadata["page"], Asker(generate, self._log, self.job.endpoint))
+        ask = Asker(generate, self._log, self.job.endpoint, self._refusals, self._running)
+        await self.job.flow(document.metadata["page"], ask)
         self._done += 1
         self._progress.write_text(f"{self._done} {len(self._log) - self._held}")

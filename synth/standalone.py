@@ -7,10 +7,11 @@ from synth.candidate import Check, Pair
 
 _THINGS = "problem|figure|table|section|chapter|example|exercise|passage|text|page|article|image|diagram|equation"
 _POINTS = re.compile(
-    rf"\b(?:this|these|that|the following|the (?:above|preceding|previous|next)|the given|the) (?:{_THINGS})s?\b"
+    rf"\b(?:this|these|the following|the (?:above|preceding|previous|next)|the given) (?:{_THINGS})s?\b|\bthe passage\b"
     r"|\b(?:fig|figs|eq|eqs|sec|tab)\.\s*\(?\d|\b(?:figure|table|section|chapter|equation|exercise) \d"
     r"|\[(?:link|\d{1,3}|citation needed)\]|\b(?:shown|described|discussed|mentioned|defined) (?:above|below|earlier)\b"
-    r"|(?:[这该本下上]|如)[图表文题节段]|第[一二三四五六七八九十\d]+[图表章题]",
+    r"|如[上下]?[图表](?=[\d所中])|(?<!日)[该本上下][图表](?=[中所示])|第[一二三四五六七八九十\d]+[图表章题]"
+    r"|(?<![日基样])本[文节章](?=[中将的,，。])|[这该本]道?[题段](?=[中目话文])",
     re.IGNORECASE,
 )
 _RUN = {"en": 5, "zh": 8}

@@ -17,7 +17,8 @@ def suggest(rows: Sequence[Scored], keep: float = _LEAST_KEPT) -> dict[str, Any]
     """`thresholds` by check that together keep that share of gold, and what they keep and reject on held-out pairs.
 
     Every check with a graded score gives up the same share of gold, the largest at which all checks together still keep
-    enough on half of the groups. `held_out` is the other half. Empty where there are too few groups to hold any out.
+    enough on half of the groups. `held_out` is the other half. Empty where there are too few groups to hold any out,
+    or the checks that only say yes or no reject more gold than that.
 
     Args:
         rows: Labelled pairs with their scores.
@@ -27,14 +28,19 @@ def suggest(rows: Sequence[Scored], keep: float = _LEAST_KEPT) -> dict[str, Any]
     gold = [row for row in fit if row.label == GOLD]
     if not gold or not held:
         return {}
-    graded = [name for name in names_of(rows) if len({row.scores.get(name, 1.0) for row in rows}) > 2]
+    names = [name for name in names_of(rows) if name != "support"]
+    graded = [name for name in names if len({row.scores.get(name, 1.0) for row in rows}) > 2]
     chosen: dict[str, float] = {}
     for share in _SHARES:
         tried = {name: _threshold([row.scores.get(name, 1.0) for row in gold], share) for name in graded}
         if sum(_passes(row, tried) for row in gold) < keep * len(gold):
             break
         chosen = tried
-    chosen = {name: value for name, value in chosen.items() if value > 0.0}
+    if not chosen:
+        return {}
+    # A threshold of nothing says that a check that would reject must not.
+    rejecting = {name for row in rows for name in row.failed}
+    chosen = {name: value for name, value in chosen.items() if value > 0.0 or name in rejecting}
     return {"thresholds": chosen, "held_out": decision(held, lambda row: _passes(row, chosen))}
 
 

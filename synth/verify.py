@@ -1,6 +1,5 @@
 """All checks of a pair, the free ones first, until one rejects it; each leaves its verdict beside the pair."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -32,9 +31,9 @@ async def verify(candidate: Candidate, shown: str, ask: Ask, task: ScienceQa, *,
     """
     pair = candidate.pair
     assert pair is not None
-    # In a thread: the sentence encoder must not keep other questions from being asked.
-    found = await asyncio.to_thread(page_checks, pair, shown, known=known)
-    checks = [_judged(check, task) for check in found]
+    checks = [judged(check, task) for check in _free(pair, shown, known)]
+    if not _first_reason(checks, task) and _has_surroundings(pair):
+        checks.append(judged(relevance(pair, shown), task))
     aligned = [align(quote, shown) for quote in pair.evidence]
     offset = candidate.start
     spans = tuple((span.start + offset, span.end + offset, span.similarity) for span in aligned if span)
@@ -45,12 +44,17 @@ async def verify(candidate: Candidate, shown: str, ask: Ask, task: ScienceQa, *,
 
 
 def page_checks(pair: Pair, shown: str, *, known: Sequence[str] = ()) -> list[Check]:
-    """The checks that ask no model."""
-    found = [*free_checks(pair, shown, known=known), standalone(pair)]
-    if pair.kind != "yes_no" and pair.answer not in pair.evidence:
-        # Made for an answer that is a few words of the page; a whole sentence is its own surroundings.
-        found.append(relevance(pair, shown))
-    return found
+    """The checks that ask no model, all of them."""
+    return [*_free(pair, shown, known), *([relevance(pair, shown)] if _has_surroundings(pair) else [])]
+
+
+def _free(pair: Pair, shown: str, known: Sequence[str]) -> list[Check]:
+    return [*free_checks(pair, shown, known=known), standalone(pair)]
+
+
+def _has_surroundings(pair: Pair) -> bool:
+    """Whether `relevance` says anything: its answer is a few words of the page, not a whole sentence of it."""
+    return pair.kind != "yes_no" and pair.answer not in pair.evidence
 
 
 async def _ask_checks(candidate: Candidate, page: str | None, ask: Ask, task: ScienceQa) -> Candidate:
@@ -74,19 +78,20 @@ async def _ask_checks(candidate: Candidate, page: str | None, ask: Ask, task: Sc
 
 
 def _with(candidate: Candidate, check: Check, keys: Sequence[str], task: ScienceQa) -> Candidate:
-    judged = _judged(check, task)
+    verdict = judged(check, task)
     return replace(
         candidate,
-        checks=(*candidate.checks, judged),
+        checks=(*candidate.checks, verdict),
         keys=(*candidate.keys, *(key for key in keys if key)),
-        reason=candidate.reason or _first_reason([judged], task),
+        reason=candidate.reason or _first_reason([verdict], task),
     )
 
 
-def _judged(check: Check, task: ScienceQa) -> Check:
+def judged(check: Check, task: ScienceQa) -> Check:
     """The check by the recipe's own threshold, where it sets one."""
     least = task.verify.thresholds.get(check.name)
-    return check if least is None else replace(check, passed=check.score >= least)
+    # `support` has laid its threshold on already, and a contradiction rejects whatever the share.
+    return check if least is None or check.name == "support" else replace(check, passed=check.score >= least)
 
 
 def _first_reason(checks: Sequence[Check], task: ScienceQa) -> str:

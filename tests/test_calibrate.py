@@ -154,5 +154,17 @@ def test_the_suggested_threshold_keeps_the_wanted_share_and_is_measured_on_other
     assert found["held_out"]["other_page"] == {"pairs": 2, "passed": 0.5}
 
 
+def test_a_check_that_rejects_gold_too_often_is_told_to_pass_everything():
+    """Its scores are 0 for most gold pairs, so no threshold above it keeps enough."""
+    rows = [
+        Scored(label, "open", "x", "abcd"[i % 4], frozenset({"votes"}), {"votes": [0.0, 0.0, 0.4, 1.0][(i // 4) % 4]})
+        for i in range(64)
+        for label in (GOLD, "other_page")
+    ]
+    found = suggest(rows)
+    assert found["thresholds"] == {"votes": 0.0}
+    assert found["held_out"]["gold"]["passed"] == 1.0
+
+
 def test_nothing_is_suggested_from_too_few_groups():
     assert suggest(rows_of([0.8, 0.9] * 10, [0.1], groups=("a", "b", "c"))) == {}

@@ -102,7 +102,7 @@ def test_rows_labels_and_classes_must_fit(labels, classes, message):
 
 @pytest.mark.parametrize("ridge", [0.0, -1.0, math.nan])
 def test_a_ridge_is_needed(ridge):
-    with pytest.raises(ValueError, match="ridge: got .*, expected more than 0"):
+    with pytest.raises(ValueError, match=r"ridge: got .*, expected more than 0"):
         fit(np.zeros((2, 1)), ["a", "b"], ["a", "b"], ridge)
 
 
@@ -176,7 +176,7 @@ def test_folds_by_hand():
 def test_two_groups_of_a_label_never_share_a_fold():
     labels, groups = ["a", "a", "b", "b"], ["s1", "s2", "s3", "s4"]
     found = [test.tolist() for _, test in folds(labels, groups, 2)]
-    assert sorted(sum(found, [])) == [0, 1, 2, 3]
+    assert sorted(row for test in found for row in test) == [0, 1, 2, 3]
     assert all(sorted(labels[row] for row in test) == ["a", "b"] for test in found)
 
 

