@@ -63,7 +63,8 @@ def show(report: Report) -> None:
     print(f"items tried: {report.items:,}, unmatchable in any form: {report.unmatchable:,}")
     for one in report.recall:
         print(f"recall {one.form}: {one.share:.4f} of {one.tried:,} matchable, {one.unmatchable:,} unmatchable")
-        print(*(f"  missed: {benchmark} {own}" for benchmark, own in one.missed[:3]), sep="\n")
+        for benchmark, own in one.missed[:3]:
+            print(f"  missed: {benchmark} {own}")
     print(f"clean: {report.found} places in {report.words:,} words, {report.found_per_million:.1f} per million")
     for example in report.examples:
         hit = example.hit

@@ -4,7 +4,7 @@
 
 Labels are the data's own `subject`, which are eight of the nine names in synth/disciplines.py, page by page; what else
 is labelled, and what is left out, stands beside SITES and ARTICLES. A site is a host or a book; what shares passages
-or comes from one host is one site. At most 30 pages of each, chosen by hash, of 500 characters or more. Takes some
+or comes from one host is one site. At most 30 pages of each discipline of a site, chosen by hash, of 500 characters or more. Takes some
 five minutes on one core; with a folder as CACHE the embedded pages are kept there and a second run takes seconds.
 """
 
@@ -123,18 +123,18 @@ def general(data: Path) -> Iterator[Case]:
 
 
 def texts(site: str, cases: list[Case]) -> Iterator[tuple[str, str]]:
-    """Yield (label, text) of a site's first pages by hash that are long enough."""
-    found = 0
+    """Yield (label, text) of the first pages by hash that are long enough, of each discipline of a site."""
+    found: Counter[str] = Counter()
     for case in sorted(cases, key=lambda case: digest([SEED, site, case.id])):
+        if found[case.label] == MOST:
+            continue
         try:
             text = extract(case.page, engine="trafilatura", max_bytes=10_000_000, max_elements=200_000)
         except Rejected:
             continue
-        if len(text) >= LEAST_CHARS and found < MOST:
-            found += 1
+        if len(text) >= LEAST_CHARS:
+            found[case.label] += 1
             yield case.label, text
-        if found == MOST:
-            return
 
 
 def vectors(site: str, cases: list[Case], cache: Path | None) -> tuple[np.ndarray, list[str]]:

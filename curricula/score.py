@@ -1,23 +1,25 @@
 """The scores that a recipe can take, each made ready for `mixer.score`: its fingerprint, and how a worker opens it.
 
-What learns from documents of the recipe learns once, here, and is kept in the Run's cache under a hash of what it
-learned from; workers open the folder.
+What learns from documents of the recipe, or from what a teacher says of them, learns once, here, and is kept in the
+Run's cache under a hash of what it learned from; workers open the folder.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+import polars as pl
 
-from curricula import difficulty, quality, topic
+from curricula import difficulty, education, quality, topic
 from curricula.model import fingerprint, model_folder
 from mixer import disciplines
 from mixer.context import Context
 from mixer.errors import RecipeError
-from mixer.recipe_scores import Perplexity, Quality, Seeds, Text, Topic
+from mixer.recipe_scores import Education, Perplexity, Quality, Seeds, Teacher, Text, Topic
 from mixer.run import digest
 from mixer.score import Scorer, Scoring
 from mixer.table import scan
@@ -25,22 +27,37 @@ from mixer.table import scan
 Documents = Mapping[str, Sequence[Path]]
 """Source -> folders of its documents, one a unit."""
 
-_SHOWN = ("accuracy", "accuracy_known", "auc")
+Rows = list[tuple[str, str, str]]
+"""Text, label, and site or book of documents to learn from."""
+
+Label = Callable[
+    [Context, str, Teacher, Mapping[str, str] | None, Sequence[Path]],
+    tuple[Mapping[str, Any], Callable[[], Rows]],
+]
+"""Score, teacher, labels with descriptions (None for grades 0 to 5), units to sample -> what decides the labels, and
+a way to have them; `synth.synthesize.Synthesizer.labels`, handed in."""
+
+_MOST_EXAMPLES = 50_000
+"""Documents of a source that are learned from."""
+_SHOWN = ("accuracy", "accuracy_known", "auc", "error", "error_average")
 
 
-def open_score(context: Context, name: str, documents: Documents) -> Scoring:
+def open_score(context: Context, name: str, documents: Documents, label: Label | None = None) -> Scoring:
     """A score, ready to be taken.
 
     Args:
         context: The build.
         name: One of the recipe's `scores`.
         documents: What scores that learn may learn from.
+        label: Asks teachers, for the scores that have one.
 
     Raises:
         RecipeError: Its model, or what it should learn from, is not there.
+        SourceError: Its teacher gave nothing to learn from.
+        EngineError: Its teacher cannot be asked.
     """
     settings = context.recipe.scores.taken[name]
-    return _READY[type(settings)](context, settings, documents)
+    return _READY[type(settings)](context, settings, documents, label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ class OpenPerplexity:
         return score
 
 
-def _perplexity(context: Context, settings: Perplexity, _: Documents) -> Scoring:
+def _perplexity(context: Context, settings: Perplexity, *_: Any) -> Scoring:
     folder = model_folder(settings.model, base=context.base, store=context.store, revision=settings.revision)
     inputs = {"model": fingerprint(folder, context.store), **_options(settings), "version": difficulty.VERSION}
     return Scoring(inputs, OpenPerplexity(folder, settings))
@@ -93,31 +110,41 @@ class OpenTopic:
         return score
 
 
-def _topic(context: Context, settings: Topic, documents: Documents) -> Scoring:
-    if settings.seeds is None:
+def _topic(context: Context, settings: Topic, documents: Documents, label: Label | None) -> Scoring:
+    own: dict[str, Any] = {"threshold": settings.threshold, "version": topic.VERSION}
+    if settings.teacher is not None:
+        told, ask = _asked(context, "topic", documents, label)
+        learned = f"documents that `{settings.teacher.model}` labelled; held against its labels,"
+    elif settings.seeds is not None:
+        seeds = settings.seeds
+        told = {"seeds": seeds.model_dump(mode="json"), "learned from": _names(documents, seeds.sources)}
+        ask, learned = partial(_seeds, documents, seeds), "documents;"
+    else:
         labels = tuple(_labels(settings).items())
-        inputs = {"labels": labels, "threshold": settings.threshold, "version": topic.VERSION}
-        return Scoring(inputs, OpenTopic(None, labels, settings.threshold))
-    seeds = settings.seeds
-    inputs = {
-        "seeds": seeds.model_dump(mode="json"),
-        "learned from": _names(documents, seeds.sources),
-        "threshold": settings.threshold,
-        "version": topic.VERSION,
-    }
+        return Scoring(own | {"labels": labels}, OpenTopic(None, labels, settings.threshold))
+    inputs = {**told, **own}
     folder = context.cache / "models" / digest(["topic", inputs])
     if not folder.is_dir():
-        rows = [row for row in _seeds(documents, seeds) if row[1]]
-        if not rows:
-            raise RecipeError(
-                f"scores.topic.seeds.field: got no document with the field {seeds.field!r}, expected labels there",
-                hint="carry the field by the source's `columns: {keep: [...]}`",
-            )
-        texts, marks, groups = (list(column) for column in zip(*rows, strict=True))
+        texts, marks, groups = (list(column) for column in zip(*ask(), strict=True))
         model = topic.train(texts, marks, groups, threshold=settings.threshold)
         model.save(folder)
-        context.say(f"topic: learned from {len(texts):,} documents; {_told(model.report)}")
+        context.say(f"topic: learned from {len(texts):,} {learned} {_told(model.report)}")
     return Scoring(inputs, OpenTopic(folder, (), settings.threshold))
+
+
+def _asked(
+    context: Context, name: str, documents: Documents, label: Label | None
+) -> tuple[Mapping[str, Any], Callable[[], Rows]]:
+    """What a score with a teacher is made with, and a way to have the teacher's labels."""
+    settings = context.recipe.scores.taken[name]
+    assert isinstance(settings, Topic | Education)
+    teacher = settings.teacher
+    assert teacher is not None
+    assert label is not None, "a score with a teacher needs somebody who asks it"
+    sampled = [source for source in teacher.sources or settings.sources or documents if source in documents]
+    labels = _labels(settings) if isinstance(settings, Topic) else None
+    told, ask = label(context, name, teacher, labels, [folder for source in sampled for folder in documents[source]])
+    return {"teacher": dict(told), "documents": teacher.documents, "sampled": _names(documents, sampled)}, ask
 
 
 def _labels(settings: Topic) -> dict[str, str]:
@@ -129,19 +156,41 @@ def _labels(settings: Topic) -> dict[str, str]:
     return {label: known.get(label, label) for label in settings.labels}
 
 
-def _seeds(documents: Documents, seeds: Seeds) -> Iterator[tuple[str, str, str]]:
-    """Text, label (empty where there is none) and group of each seed document."""
+def _seeds(documents: Documents, seeds: Seeds) -> Rows:
+    """The seed documents that have a label."""
+    found = []
     for source in seeds.sources:
         for text, url, metadata in _rows(documents, source):
-            group = metadata.get(seeds.group) if seeds.group else urlsplit(url or "").netloc
-            yield text, str(metadata.get(seeds.field) or ""), str(group or source)
+            if mark := str(metadata.get(seeds.field) or ""):
+                group = metadata.get(seeds.group) if seeds.group else _site(url)
+                found.append((text, mark, str(group or source)))
+    if not found:
+        raise RecipeError(
+            f"scores.topic.seeds.field: got no document with the field {seeds.field!r}, expected labels there",
+            hint="carry the field by the source's `columns: {keep: [...]}`",
+        )
+    return found
 
 
 def _rows(documents: Documents, source: str) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
-    for folder in documents.get(source, ()):
-        table = scan(folder / "documents.parquet").select("text", "url", "metadata").collect()
-        for text, url, metadata in table.iter_rows():
+    """Text, url and metadata of a source's documents, at most so many by hash."""
+    folders = documents.get(source, ())
+    ids = [
+        identity for folder in folders for identity in scan(folder / "documents.parquet").select("id").collect()["id"]
+    ]
+    chosen = sorted(ids, key=digest)[:_MOST_EXAMPLES]
+    for folder in folders:
+        table = scan(folder / "documents.parquet").select("id", "text", "url", "metadata")
+        for _, text, url, metadata in table.filter(pl.col("id").is_in(chosen)).collect().iter_rows():
             yield text, url, orjson.loads(metadata)
+
+
+def _site(url: str | None) -> str:
+    try:
+        return urlsplit(url or "").netloc
+    except ValueError:
+        # Such as `http://[`: no url, but what a row may hold.
+        return ""
 
 
 def _names(documents: Documents, sources: Sequence[str]) -> list[list[str]]:
@@ -155,6 +204,33 @@ def _told(report: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenEducation:
+    """Opens a trained head."""
+
+    folder: Path
+
+    def __call__(self) -> Scorer:
+        model = topic.load(self.folder)
+        return lambda texts: {"value": education.values(model, texts)}
+
+
+def _education(context: Context, _: Education, documents: Documents, label: Label | None) -> Scoring:
+    told, ask = _asked(context, "education", documents, label)
+    inputs = {**told, "version": [education.VERSION, topic.VERSION]}
+    folder = context.cache / "models" / digest(["education", inputs])
+    if not folder.is_dir():
+        texts, grades, groups = (list(column) for column in zip(*ask(), strict=True))
+        model = education.train(texts, grades, groups)
+        model.save(folder)
+        teacher = context.recipe.scores.teachers["education"].model
+        context.say(
+            f"education: learned from {len(texts):,} documents that `{teacher}` graded; held against its grades, "
+            f"{_told(model.report)}"
+        )
+    return Scoring(inputs, OpenEducation(folder))
+
+
+@dataclass(frozen=True, slots=True)
 class OpenQuality:
     """Opens a trained classifier."""
 
@@ -165,7 +241,7 @@ class OpenQuality:
         return lambda texts: {"value": [model.score(text) for text in texts]}
 
 
-def _quality(context: Context, settings: Quality, documents: Documents) -> Scoring:
+def _quality(context: Context, settings: Quality, documents: Documents, *_: Any) -> Scoring:
     inputs = {
         "positive": _names(documents, settings.positive),
         "negative": _names(documents, settings.negative),
@@ -184,7 +260,7 @@ def _quality(context: Context, settings: Quality, documents: Documents) -> Scori
 def _examples(documents: Documents, sources: Sequence[str]) -> tuple[list[str], list[str]]:
     """Texts, and the site of each; a text without one stands for itself."""
     rows = [row for source in sources for row in _rows(documents, source)]
-    sites = [urlsplit(url or "").netloc or f"{sources[0]}#{number}" for number, (_, url, _) in enumerate(rows)]
+    sites = [_site(url) or f"{sources[0]}#{number}" for number, (_, url, _) in enumerate(rows)]
     return [text for text, _, _ in rows], sites
 
 
@@ -202,8 +278,14 @@ def _measured(texts: Sequence[str]) -> dict[str, list[Any]]:
     return {column: [row[key] for row in rows] for column, key in names.items()}
 
 
-def _text(_: Context, settings: Text, __: Documents) -> Scoring:
+def _text(_: Context, settings: Text, *__: Any) -> Scoring:
     return Scoring({"score": type(settings).__name__, "version": quality.VERSION}, OpenText())
 
 
-_READY: dict[type, Callable[..., Scoring]] = {Perplexity: _perplexity, Topic: _topic, Quality: _quality, Text: _text}
+_READY: dict[type, Callable[..., Scoring]] = {
+    Perplexity: _perplexity,
+    Topic: _topic,
+    Education: _education,
+    Quality: _quality,
+    Text: _text,
+}

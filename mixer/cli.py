@@ -91,10 +91,11 @@ def build(
     loaded, path = _load(recipe, set_)
     target = _run(run, loaded)
     check_executor(executor)
-    opened: Any = _synthesizer(path.parent) if loaded.synth_sources else nullcontext()
+    asks = loaded.synth_sources or loaded.scores.teachers
+    opened: Any = _synthesizer(path.parent) if asks else nullcontext()
     with opened as synthesize:
-        where = _where(path, target, workers)
-        built = build_run(loaded, **where, scheduler=_schedule, synthesize=synthesize, open_score=_open_score)
+        where = _where(path, target, workers) | {"synthesize": synthesize, "open_score": _open_score(synthesize)}
+        built = build_run(loaded, **where, scheduler=_schedule)
     if json_:
         typer.echo(
             json.dumps(as_json(built.plan) | {"run": str(target), "sources": built.manifest["sources"]}, indent=2)
@@ -142,7 +143,8 @@ def synth(
         _calibrate(loaded, path.parent, target, calibrate, json_=json_)
         return
     with _synthesizer(path.parent, regenerate=regenerate) as synthesize:
-        made = synthesize_only(loaded, **_where(path, target, workers), synthesize=synthesize, open_score=_open_score)
+        where = _where(path, target, workers) | {"synthesize": synthesize, "open_score": _open_score(synthesize)}
+        made = synthesize_only(loaded, **where)
     encoder = load_encoder(loaded.tokenizer, path.parent, _store())
     funnels = {
         name: funnel(folder / "candidates.parquet", lambda texts: sum(map(len, encoder.encode(texts))))
@@ -241,10 +243,15 @@ def _schedule(*draws: Any, seed: int) -> Any:
     return order(*draws, seed=seed)
 
 
-def _open_score(context: Any, name: str, documents: Any) -> Any:
-    from curricula.score import open_score
+def _open_score(synthesizer: Any) -> Any:
+    """Makes scores ready; the synthesizer, where there is one, asks their teachers."""
 
-    return open_score(context, name, documents)
+    def opened(context: Any, name: str, documents: Any) -> Any:
+        from curricula.score import open_score
+
+        return open_score(context, name, documents, label=synthesizer.labels if synthesizer else None)
+
+    return opened
 
 
 def _synthesizer(base: Path, *, regenerate: bool = False) -> Any:

@@ -9,6 +9,7 @@ from mixer.recipe_section import Count, Name, Section
 COLUMNS: dict[str, dict[str, type]] = {
     "perplexity": {"value": float, "loss": float, "bits_per_byte": float, "tail": float, "tokens": float},
     "topic": {"value": str, "probability": float},
+    "education": {"value": float},
     "quality": {"value": float},
     "text": {"value": float, "words": float, "compression": float, "diversity": float, "symbols": float},
 }
@@ -49,6 +50,17 @@ class Seeds(Section):
     """Metadata field with the site or book, whole ones of which are held out. Default: the site of the url."""
 
 
+class Teacher(Section):
+    """A language model that labels a sample; a small model learns from its labels and scores all documents."""
+
+    model: Name
+    """One of `models`."""
+    documents: Count = 500
+    """Documents that it is asked about, chosen by hash; it sees the beginning of each."""
+    sources: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """Sources that the sample is drawn from. Default: those that are scored and read, not written."""
+
+
 class Topic(Score):
     """What each document is about: a label and its probability, by sentence embeddings; offline."""
 
@@ -56,8 +68,17 @@ class Topic(Score):
     """Labels, best with a description each (`physics: "mechanics, energy, waves"`). Default: the nine disciplines."""
     seeds: Seeds | None = None
     """Learn from labelled documents instead; accuracy on held-out groups is printed and stored."""
+    teacher: Teacher | None = None
+    """Learn from the labels that a language model gives a sample (after Llama-3-SynE, arXiv 2407.18743)."""
     threshold: Probability = 0.3
     """Below this probability the label is `unknown`."""
+
+
+class Education(Score):
+    """How much each document teaches, 0 to 5: the grade to expect of its teacher (FineWeb-Edu, arXiv 2406.17557)."""
+
+    teacher: Teacher
+    """Grades a sample, from which a small model learns."""
 
 
 class Quality(Score):
@@ -78,6 +99,7 @@ class Scores(Section):
 
     perplexity: Perplexity | None = None
     topic: Topic | None = None
+    education: Education | None = None
     quality: Quality | None = None
     text: Text | None = None
 
@@ -86,3 +108,9 @@ class Scores(Section):
         """The scores that the recipe asks for, by name."""
         found = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: score for name, score in found.items() if score is not None}
+
+    @property
+    def teachers(self) -> dict[str, Teacher]:
+        """The teachers that scores ask, by the score's name."""
+        found = {name: getattr(score, "teacher", None) for name, score in self.taken.items()}
+        return {name: teacher for name, teacher in found.items() if teacher is not None}

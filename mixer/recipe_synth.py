@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict, StrictBool, StrictInt
 
 from mixer.recipe_section import Count, Name, Section, Share
+from mixer.run import digest
 
 
 class Model(Section):
@@ -32,6 +33,11 @@ class Model(Section):
     """Start a minute sooner and generate some 20% slower: for small runs."""
     arguments: tuple[str, ...] = ()
     """Further arguments of the vLLM server, such as `--quantization=awq`."""
+
+    @property
+    def served(self) -> str:
+        """Stands for how the model is served, which decides what requests are refused, and for nothing else."""
+        return digest([self.endpoint, self.dtype, self.max_model_len, self.arguments])
 
 
 Votes = Annotated[StrictInt, Field(ge=0, le=64)]

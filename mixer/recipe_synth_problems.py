@@ -28,7 +28,9 @@ def find(tree: Mapping[str, Any], unknown: Any) -> Iterator[Problem]:
     synthetic = {name: source for name, source in sources.items() if source.get("kind") == "synth"}
     yield from _sources(sources, synthetic, synth, unknown)
     yield from _tasks(synth, synthetic, models, unknown)
-    used = {task.get("model") for task in synth.values()}
+    teachers = [score.get("teacher") for score in _section(tree, "scores").values()]
+    users = [*synth.values(), *(teacher for teacher in teachers if isinstance(teacher, dict))]
+    used = [user.get("model") for user in users]
     for name, model in models.items():
         yield from _model(("models", name), model)
         if name not in used:

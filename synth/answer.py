@@ -5,10 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mixer.recipe_synth import Sampling
-from synth.request import NoAnswerError, Response
-
-REFUSED = "refused"
-"""Finish reason in the log of a request that the engine would not take; its text is the engine's message."""
+from synth.request import REFUSED, NoAnswerError, Response
 
 
 def parameters(sampling: Sampling, *, max_tokens: int | None = None) -> dict[str, Any]:

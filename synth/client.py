@@ -17,10 +17,9 @@ from datatrove.pipeline.inference.servers.base import InferenceServer
 from datatrove.pipeline.inference.types import InferenceError, InferenceResult, ServerError
 
 from mixer.errors import EngineError
-from synth.answer import REFUSED
 from synth.engine import Endpoint, answers, is_loopback
 from synth.log import ResponseLog
-from synth.request import TEXT, Request, Response
+from synth.request import REFUSED, TEXT, Request, Response
 
 Generate = Callable[[dict[str, Any]], Coroutine[Any, Any, InferenceResult]]
 

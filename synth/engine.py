@@ -51,6 +51,7 @@ class Endpoint:
         fingerprint: Stands for the model's weights in the response log.
         key_env: Environment variable that holds the key, if any; the key itself is never stored.
         failed: File that appears, with the reason in it, when the engine is given up.
+        served: `Model.served`.
     """
 
     url: str
@@ -58,6 +59,7 @@ class Endpoint:
     fingerprint: str
     key_env: str | None
     failed: Path
+    served: str = ""
 
     @property
     def key(self) -> str | None:
@@ -161,7 +163,7 @@ def serve(model: Model, *, folder: Path | None, fingerprint: str, log: Path, say
         _check_key(model)
         assert model.name is not None
         url = model.endpoint.rstrip("/").removesuffix("/v1")
-        found = Endpoint(url, model.name, fingerprint, model.key_env, failed)
+        found = Endpoint(url, model.name, fingerprint, model.key_env, failed, model.served)
         _check_reachable(found)
         yield found
         return
@@ -171,7 +173,7 @@ def serve(model: Model, *, folder: Path | None, fingerprint: str, log: Path, say
     previous = signal.signal(signal.SIGTERM, _interrupt) if _is_main_thread() else None
     try:
         server.start()
-        yield Endpoint(server.url, "model", fingerprint, None, server.failed)
+        yield Endpoint(server.url, "model", fingerprint, None, server.failed, model.served)
     finally:
         server.close()
         if previous is not None:

@@ -204,7 +204,9 @@ class _Rollout:
 
     def opened(self, rank: int) -> ResponseLog:
         """The log, open for this process to add to."""
-        self._log = ResponseLog(self.job.log, self.job.endpoint.fingerprint, f"{rank:05d}")
+        self._log = ResponseLog(
+            self.job.log, self.job.endpoint.fingerprint, f"{rank:05d}", served=self.job.endpoint.served
+        )
         self._held, self._done, self._progress = len(self._log), 0, _progress_file(self.job, rank)
         self._progress.write_text("0 0")
         self._refusals, self._running = Refusals(), {}

