@@ -175,10 +175,8 @@ def _seeds(documents: Documents, seeds: Seeds) -> Rows:
 def _rows(documents: Documents, source: str) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
     """Text, url and metadata of a source's documents, at most so many by hash."""
     folders = documents.get(source, ())
-    ids = [
-        identity for folder in folders for identity in scan(folder / "documents.parquet").select("id").collect()["id"]
-    ]
-    chosen = sorted(ids, key=digest)[:_MOST_EXAMPLES]
+    ids = [scan(folder / "documents.parquet").select("id").collect()["id"].to_list() for folder in folders]
+    chosen = sorted((identity for its in ids for identity in its), key=digest)[:_MOST_EXAMPLES]
     for folder in folders:
         table = scan(folder / "documents.parquet").select("id", "text", "url", "metadata")
         for _, text, url, metadata in table.filter(pl.col("id").is_in(chosen)).collect().iter_rows():

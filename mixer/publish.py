@@ -62,8 +62,12 @@ def _report(context: Context, prepared: Mapping[str, Prepared]) -> None:
         return
     rules = context.recipe.clean.decontaminate
     folders = [folder for source in prepared.values() for folder in (*source.documents, *source.excluded)]
-    inputs: dict[str, object] = {"index": benchmarks.folder.name, "folders": digest([folder.name for folder in folders])}
-    inputs |= {"floor": rules.floor if rules else 0.0, "seed": context.recipe.seed}
+    inputs = {
+        "index": benchmarks.folder.name,
+        "folders": digest([folder.name for folder in folders]),
+        "floor": rules.floor if rules else 0.0,
+        "seed": context.recipe.seed,
+    }
     with context.steps.folder("decontamination", inputs, context.run / "decontamination") as scratch:
         if scratch is not None:
             write_json(scratch / "report.json", report(context, prepared, benchmarks))
