@@ -2,10 +2,12 @@
 
     .venv/bin/python benchmarks/topic.py ../shared/data [CACHE]
 
-Labels are the data's own `subject`, which are eight of the nine names in synth/disciplines.py, page by page; what else
-is labelled, and what is left out, stands beside SITES and ARTICLES. A site is a host or a book; what shares passages
-or comes from one host is one site. At most 30 pages of each discipline of a site, chosen by hash, of 500 characters or more. Takes some
-five minutes on one core; with a folder as CACHE the embedded pages are kept there and a second run takes seconds.
+Labels are the data's own `subject`, page by page, which are eight of the nine DISCIPLINES; what else is labelled, and
+what is left out, stands beside SITES and ARTICLES. A site is a host or a book; what shares passages or comes from one
+host is one site. At most 30 pages of each discipline of a site, chosen by hash, of 500 characters or more. No site is
+trained and tested on; astronomy has one site here and is tested by its description alone. The descriptions are
+general, but were written by one who knew which sites are here. Takes some ten minutes on one core; with a folder as
+CACHE the embedded pages are kept there and a second run takes two.
 """
 
 import io
@@ -20,25 +22,14 @@ import numpy as np
 import zstandard
 from lxml import html
 
-from curricula.topic import THRESHOLD, embedded, held_out, score, zero_shot
+from curricula.linear import folds, score
+from curricula.topic import DISCIPLINES, THRESHOLD, TopicModel, embedded, fitted, zero_shot
 from mixer.embed import Encoder
 from mixer.extract import Rejected, extract
 from mixer.run import digest
 from mixer.types import Page
 
 GENERAL = "general education"
-DESCRIPTIONS = {
-    "mathematics": "mathematics: algebra, calculus, geometry, probability, statistics, proofs, equations",
-    "physics": "physics: mechanics, energy, electricity, magnetism, optics, waves, quantum theory",
-    "chemistry": "chemistry: atoms, molecules, reactions, acids, bonds, elements, compounds",
-    "biology": "biology: cells, genes, evolution, plants, animals, ecology, proteins",
-    "astronomy": "astronomy: stars, planets, galaxies, telescopes, the solar system, cosmology",
-    "earth science": "earth science: geology, rocks, climate, oceans, earthquakes, weather, soil",
-    "medicine": "medicine: patients, diseases, drugs, anatomy, treatment, clinical studies, health",
-    "computer science": "computer science: programs, algorithms, data structures, software, networks",
-    GENERAL: "general knowledge: history, literature, art, economics, society, daily life",
-}
-"""Those of synth/disciplines.py."""
 SITES = {
     "science_html/astropy-docs": "astropy",
     "science_html/carpentries-genomics": "carpentries",
@@ -73,6 +64,17 @@ ARTICLES = {
 }
 """XQuAD's paragraphs are Wikipedia's and belong to that site; articles not named are general education, those with
 None stand between two disciplines and are left out, as are the five pages whose subject is `general science`."""
+EITHER = {
+    ("introqm", "chemistry"): "physics",
+    ("geosci-em", "physics"): "earth science",
+    ("phylip-biopython", "biology"): "computer science",
+    ("carpentries", "biology"): "computer science",
+    ("rdkit", "chemistry"): "computer science",
+    ("ohdsi-book", "medicine"): "computer science",
+    ("openstax-anatomy", "medicine"): "biology",
+}
+"""(Site, subject) -> what its pages may as well be called: quantum mechanics for chemists, Maxwell's laws in a book on
+prospecting, manuals of scientific software, the human body. Only the line that says so counts them as right."""
 MOST = 30
 LEAST_CHARS = 500
 SEED = 1
@@ -97,7 +99,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def pages(data: Path) -> Iterator[Case]:
     for name, site in SITES.items():
         for row in rows(data / name):
-            if row["subject"] in DESCRIPTIONS:
+            if row["subject"] in DISCIPLINES:
                 markup = "html" if "html" in row else "markdown"
                 yield Case(site, row["id"], row["subject"], Page(row["id"], row.get("html") or row["text"], markup))
 
@@ -160,29 +162,46 @@ def table(report: dict[str, Any]) -> None:
         print(f"    {name:20}" + "".join(f"{row.get(guess, 0) or '.':>10}" for guess in guessed) + recall)
 
 
-def say(title: str, report: dict[str, Any]) -> None:
+def say(title: str, truth: list[str], guessed: list[str], sure: list[bool], sites: list[str]) -> None:
+    report = score(sorted(DISCIPLINES), truth, guessed, sure)
+    fair = [g in (t, EITHER.get((s, t))) for t, g, s in zip(truth, guessed, sites, strict=True)]
     recalls = [recall for recall in report["recall"].values() if recall is not None]
     print(f"{title}: accuracy {report['accuracy']:.3f} on {report['tested']} pages")
     print(f"{title}: mean recall {np.mean(recalls):.3f} over {len(recalls)} disciplines")
     known, accuracy = report["known"], report["accuracy_known"]
     print(f"{title}: at or above {THRESHOLD}: {known:.3f} of the pages, accuracy {accuracy:.3f}")
+    print(f"{title}: accuracy {np.mean(fair):.3f} where either of two disciplines will do")
     table(report)
+    by_site(truth, guessed, sites)
 
 
-def by_site(features: np.ndarray, labels: list[str], sites: list[str]) -> None:
-    """Each site left out in turn, one line a site."""
-    from curricula import linear
+def guesses(model: TopicModel, features: np.ndarray) -> tuple[list[str], list[bool]]:
+    probabilities = model.head.probabilities(features)
+    names = [model.head.classes[column] for column in probabilities.argmax(axis=1)]
+    return names, (probabilities.max(axis=1) >= model.threshold).tolist()
 
-    for training, test in linear.folds(labels, sites, len(set(sites))):
-        known = [labels[row] for row in training]
-        head = linear.fit(features[training], known, sorted(set(known)))
-        guessed = [head.classes[column] for column in head.probabilities(features[test]).argmax(axis=1)]
-        right = sum(labels[row] == guess for row, guess in zip(test, guessed, strict=True))
-        wrong = Counter(
-            f"{labels[row]} -> {guess}" for row, guess in zip(test, guessed, strict=True) if labels[row] != guess
-        )
+
+def left_out(features: np.ndarray, labels: list[str], sites: list[str], *, descriptions: bool) -> None:
+    """Each site left out in turn, the choice of the ridge included; a discipline of one site is not tested."""
+    prior = zero_shot(DISCIPLINES).head if descriptions else None
+    truth, guessed, sure, tested = [], [], [], []
+    for training, test in folds(labels, sites, len(set(sites))):
+        own = [labels[row] for row in training]
+        model = fitted(features[training], own, [sites[row] for row in training], prior)
+        found = guesses(model, features[test])
+        truth += [labels[row] for row in test]
+        tested += [sites[row] for row in test]
+        guessed += found[0]
+        sure += found[1]
+    say(f"trained on the other sites, {'with' if descriptions else 'no'} descriptions", truth, guessed, sure, tested)
+
+
+def by_site(truth: list[str], guessed: list[str], sites: list[str]) -> None:
+    for site in dict.fromkeys(sites):
+        pairs = [(t, g) for t, g, s in zip(truth, guessed, sites, strict=True) if s == site]
+        wrong = Counter(f"{t} -> {g}" for t, g in pairs if t != g)
         most = ", ".join(f"{pair} {count}" for pair, count in wrong.most_common(3))
-        print(f"  {sites[test[0]]:22} {right:3} of {len(test):3}  {most}")
+        print(f"    {site:22} {len(pairs) - wrong.total():3} of {len(pairs):3}  {most}")
 
 
 def main() -> None:
@@ -196,13 +215,9 @@ def main() -> None:
     labels = [label for _, own in found.values() for label in own]
     sites = [site for site, (rows, _) in found.items() for _ in rows]
     print(f"{len(labels)} pages of {len(found)} sites")
-    head = zero_shot(DESCRIPTIONS).head
-    probabilities = head.probabilities(features)
-    guessed = [head.classes[column] for column in probabilities.argmax(axis=1)]
-    sure = (probabilities.max(axis=1) >= THRESHOLD).tolist()
-    say("zero-shot", score(sorted(DESCRIPTIONS), labels, guessed, sure))
-    say("trained on other sites", held_out(features, labels, sites))
-    by_site(features, labels, sites)
+    say("descriptions alone", labels, *guesses(zero_shot(DISCIPLINES), features), sites)
+    left_out(features, labels, sites, descriptions=False)
+    left_out(features, labels, sites, descriptions=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -24,6 +25,7 @@ RIDGE = 1e-3
 _TOLERANCE = 1e-7
 _MOST_STEPS = 1000
 _MEMORY = 10
+_MOST_FOLDS = 10
 _LEAST_DROP = 1e-4
 """Share of the decrease promised by the slope that a step must bring (Nocedal and Wright 2006, equation 3.4)."""
 
@@ -89,14 +91,22 @@ def _unreadable(path: Path, got: str) -> SourceError:
     )
 
 
-def fit(features: np.ndarray, labels: Sequence[str], classes: Sequence[str], ridge: float = RIDGE) -> Linear:
+def fit(
+    features: np.ndarray,
+    labels: Sequence[str],
+    classes: Sequence[str],
+    ridge: float = RIDGE,
+    prior: Linear | None = None,
+) -> Linear:
     """The classifier of least mean loss, each class weighing the same however many rows it has.
 
     Args:
         features: (rows, features).
         labels: The class of each row.
         classes: All names, in the order of the columns; each needs a row.
-        ridge: Half of it times the squared weights is added to the loss; the bias is free.
+        ridge: Half of it times the squared distance of the weights from the prior's is added to the loss; the bias is
+            free (L2-SP, Li et al. 2018, arXiv 1802.01483).
+        prior: A model that knows all the classes; else all weights are held near zero.
 
     Raises:
         ValueError: Labels and rows differ in number, a label is no class, a class has no row, or ridge is not above 0.
@@ -111,21 +121,24 @@ def fit(features: np.ndarray, labels: Sequence[str], classes: Sequence[str], rid
     truth = np.zeros((len(rows), len(classes)))
     truth[np.arange(len(rows)), [column[label] for label in labels]] = 1.0
     share = truth / truth.sum(axis=0) / len(classes)
-    best = minimise(_loss(rows, share, ridge), np.zeros(rows.shape[1] * len(classes)))
-    weights = best.reshape(rows.shape[1], len(classes))
+    start = np.zeros((rows.shape[1], len(classes)))
+    if prior is not None:
+        start[:-1] = prior.weights[:, [prior.classes.index(name) for name in classes]]
+    weights = minimise(_loss(rows, share, ridge, start), start.ravel()).reshape(start.shape)
     return Linear(tuple(classes), weights[:-1], weights[-1])
 
 
-def _loss(rows: np.ndarray, share: np.ndarray, ridge: float) -> Objective:
+def _loss(rows: np.ndarray, share: np.ndarray, ridge: float, start: np.ndarray) -> Objective:
     """Cross entropy plus the ridge; `share` holds each row's weight, in the column of its class."""
     weight = share.sum(axis=1, keepdims=True)
 
     def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = point.reshape(rows.shape[1], share.shape[1])
-        penalised = np.concatenate([weights[:-1], np.zeros((1, share.shape[1]))])
+        weights = point.reshape(start.shape)
+        away = weights - start
+        away[-1] = 0.0
         logs = _log_softmax(rows @ weights)
-        value = ridge / 2 * (penalised**2).sum() - (share * logs).sum()
-        return float(value), (rows.T @ (weight * np.exp(logs) - share) + ridge * penalised).ravel()
+        value = ridge / 2 * (away**2).sum() - (share * logs).sum()
+        return float(value), (rows.T @ (weight * np.exp(logs) - share) + ridge * away).ravel()
 
     return objective
 
@@ -211,3 +224,48 @@ def folds(labels: Sequence[str], groups: Sequence[str], most: int) -> Iterator[t
         test = (fold == one) & np.isin(names, names[fold != one])
         if test.any():
             yield np.flatnonzero((fold != one) | ~np.isin(owners, owners[test])), np.flatnonzero(test)
+
+
+def held_out(
+    features: np.ndarray,
+    labels: Sequence[str],
+    groups: Sequence[str],
+    ridge: float = RIDGE,
+    prior: Linear | None = None,
+    threshold: float = 0.0,
+) -> dict[str, Any]:
+    """How classifiers fitted without some groups do on these; what it counts says `score`."""
+    truth: list[str] = []
+    guessed: list[str] = []
+    sure: list[bool] = []
+    for training, test in folds(labels, groups, _MOST_FOLDS):
+        known = [labels[row] for row in training]
+        model = fit(features[training], known, sorted(set(known)), ridge, prior)
+        probabilities = model.probabilities(features[test])
+        truth += [labels[row] for row in test]
+        guessed += [model.classes[column] for column in probabilities.argmax(axis=1)]
+        sure += (probabilities.max(axis=1) >= threshold).tolist()
+    return {"documents": len(labels), "groups": len(set(groups))} | score(sorted(set(labels)), truth, guessed, sure)
+
+
+def score(names: Sequence[str], truth: Sequence[str], guessed: Sequence[str], sure: Sequence[bool]) -> dict[str, Any]:
+    """What to say of predictions: `accuracy`, `recall` by label, `confusion` (label -> predicted -> documents).
+
+    `known` is the share of sure ones, `accuracy_known` the accuracy among these. None where nothing was tested, as is
+    the recall of a label that one group has to itself.
+    """
+    confusion = {name: Counter(g for t, g in zip(truth, guessed, strict=True) if t == name) for name in names}
+    right = [t == g for t, g in zip(truth, guessed, strict=True)]
+    right_known = [r for r, s in zip(right, sure, strict=True) if s]
+    return {
+        "tested": len(truth),
+        "accuracy": _share(right),
+        "known": _share(sure),
+        "accuracy_known": _share(right_known),
+        "recall": {name: row[name] / row.total() if row else None for name, row in confusion.items()},
+        "confusion": {name: dict(sorted(row.items())) for name, row in confusion.items()},
+    }
+
+
+def _share(flags: Sequence[bool]) -> float | None:
+    return sum(flags) / len(flags) if flags else None

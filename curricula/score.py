@@ -16,7 +16,6 @@ import polars as pl
 
 from curricula import difficulty, education, quality, topic
 from curricula.model import fingerprint, model_folder
-from mixer import disciplines
 from mixer.context import Context
 from mixer.errors import RecipeError
 from mixer.recipe_scores import Education, Perplexity, Quality, Seeds, Teacher, Text, Topic
@@ -126,7 +125,10 @@ def _topic(context: Context, settings: Topic, documents: Documents, label: Label
     folder = context.cache / "models" / digest(["topic", inputs])
     if not folder.is_dir():
         texts, marks, groups = (list(column) for column in zip(*ask(), strict=True))
-        model = topic.train(texts, marks, groups, threshold=settings.threshold)
+        # Few sites a label teach a site's style; descriptions pull the head towards the subject.
+        known = _labels(settings)
+        descriptions = known if set(marks) <= set(known) else None
+        model = topic.train(texts, marks, groups, descriptions=descriptions, threshold=settings.threshold)
         model.save(folder)
         context.say(f"topic: learned from {len(texts):,} {learned} {_told(model.report)}")
     return Scoring(inputs, OpenTopic(folder, (), settings.threshold))
@@ -149,11 +151,10 @@ def _asked(
 
 def _labels(settings: Topic) -> dict[str, str]:
     if settings.labels is None:
-        return {name: description for name, (_, description) in disciplines.NAMES.items()}
+        return dict(topic.DISCIPLINES)
     if isinstance(settings.labels, dict):
         return settings.labels
-    known = {name: description for name, (_, description) in disciplines.NAMES.items()}
-    return {label: known.get(label, label) for label in settings.labels}
+    return {label: topic.DISCIPLINES.get(label, label) for label in settings.labels}
 
 
 def _seeds(documents: Documents, seeds: Seeds) -> Rows:

@@ -81,7 +81,7 @@ def _audit(context: Context, prepared: Mapping[str, Prepared]) -> None:
     removed = context.cache / "dedup" / "removed.parquet"
     cleaned = [folder for name in context.recipe.page_sources for folder in prepared[name].cleaned]
     near = context.recipe.clean.dedup.near
-    inputs = {"removed": sha256(removed), "cleaned": digest([folder.name for folder in cleaned])}
+    inputs = {"removed": sha256(removed), "units": digest([folder.name for folder in cleaned])}
     inputs |= {"seed": str(context.recipe.seed)}
     with context.steps.folder("dedup audit", inputs, context.run / "dedup") as scratch:
         if scratch is not None:

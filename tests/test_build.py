@@ -224,7 +224,7 @@ def test_filters_and_their_reasons_reach_the_ledger(folder):
 
 def test_the_manifest_holds_the_hash_of_every_file(folder):
     built, _ = run_build(folder)
-    found = hashes(folder / "run", "documents", "dropped", "shards", "order")
+    found = hashes(folder / "run", "documents", "dropped", "shards", "order", "dedup")
     assert {name: entry["sha256"] for name, entry in built.manifest["files"].items()} == found
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curricula.linear import Linear, fit, folds, load, minimise
+from curricula.linear import Linear, fit, folds, held_out, load, minimise, score
 from mixer.errors import SourceError
 
 
@@ -41,6 +41,14 @@ def test_separable_clusters_are_told_apart():
 def test_a_class_with_more_rows_weighs_no_more():
     model = fit(np.zeros((10, 2)), ["often"] * 9 + ["rare"], ["often", "rare"])
     assert model.probabilities(np.zeros((1, 2)))[0] == pytest.approx([0.5, 0.5], abs=1e-6)
+
+
+def test_a_prior_is_where_the_weights_are_held():
+    features, labels = np.array([[-1.0], [1.0]]), ["a", "b"]
+    prior = Linear(("b", "other", "a"), np.array([[-2.0, 9.0, 2.0]]), np.zeros(3))
+    # It says the opposite of the rows: held fast it wins, left free the rows do.
+    assert fit(features, labels, ["a", "b"], 1e4, prior).weights == pytest.approx(np.array([[2.0, -2.0]]), abs=1e-3)
+    assert fit(features, labels, ["a", "b"], 1e-3, prior).weights[0, 1] > 1
 
 
 def test_rows_said_twice_change_nothing():
@@ -196,3 +204,21 @@ def test_no_group_is_on_both_sides_and_each_row_is_tested_at_most_once(rows, mos
     assert len(tested) == len(set(tested))
     single = {label for label in labels if len({g for n, g in rows if n == label}) == 1}
     assert not single & {labels[row] for row in tested}
+
+
+def test_the_report_by_hand():
+    found = score(["a", "b"], ["a", "a", "a", "b"], ["a", "b", "a", "a"], [True, False, True, True])
+    assert found == {
+        "tested": 4,
+        "accuracy": 0.5,
+        "known": 0.75,
+        "accuracy_known": pytest.approx(2 / 3),
+        "recall": {"a": pytest.approx(2 / 3), "b": 0.0},
+        "confusion": {"a": {"a": 2, "b": 1}, "b": {"a": 1}},
+    }
+
+
+def test_where_nothing_can_be_held_out_nothing_is_claimed():
+    report = held_out(np.eye(2), ["a", "b"], ["site-1", "site-2"])
+    assert report["tested"] == 0
+    assert [report[key] for key in ("accuracy", "known", "accuracy_known")] == [None] * 3

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curricula import topic
-from curricula.topic import Topic, TopicModel, embedded, held_out, load, score, train, windows, zero_shot
+from curricula.topic import DISCIPLINES, RIDGES, Topic, TopicModel, embedded, load, train, windows, zero_shot
 from mixer.embed import Encoder, is_available
 from mixer.errors import RecipeError, SourceError
 
@@ -111,9 +111,9 @@ SEEDS = [
 ]
 
 
-def trained(**options):
+def trained(ridge=1e-3, **options):
     texts, labels, groups = zip(*SEEDS, strict=True)
-    return train(texts, labels, groups, embed=toy, **options)
+    return train(texts, labels, groups, embed=toy, ridge=ridge, **options)
 
 
 def test_training_reports_on_sites_it_did_not_see():
@@ -128,6 +128,8 @@ def test_training_reports_on_sites_it_did_not_see():
         "accuracy_known": 0.8,
         "recall": {"astronomy": 1.0, "biology": 0.5, "chemistry": None},
         "confusion": {"astronomy": {"astronomy": 3}, "biology": {"astronomy": 1, "biology": 1}, "chemistry": {}},
+        "ridge": 0.001,
+        "by_ridge": {"0.001": 0.8},
     }
 
 
@@ -139,27 +141,9 @@ def test_the_trained_model_has_learnt_from_all_sites():
 
 def test_the_order_of_seeds_decides_nothing():
     texts, labels, groups = zip(*SEEDS[::-1], strict=True)
-    other, model = train(texts, labels, groups, embed=toy), trained()
+    other, model = train(texts, labels, groups, ridge=1e-3, embed=toy), trained()
     assert other.report == model.report
     assert other.head.weights == pytest.approx(model.head.weights, abs=1e-3)
-
-
-def test_the_report_by_hand():
-    found = score(["a", "b"], ["a", "a", "a", "b"], ["a", "b", "a", "a"], [True, False, True, True])
-    assert found == {
-        "tested": 4,
-        "accuracy": 0.5,
-        "known": 0.75,
-        "accuracy_known": pytest.approx(2 / 3),
-        "recall": {"a": pytest.approx(2 / 3), "b": 0.0},
-        "confusion": {"a": {"a": 2, "b": 1}, "b": {"a": 1}},
-    }
-
-
-def test_where_nothing_can_be_held_out_nothing_is_claimed():
-    report = held_out(toy(["star", "cell"]), ["a", "b"], ["site-1", "site-2"])
-    assert report["tested"] == 0
-    assert [report[key] for key in ("accuracy", "known", "accuracy_known")] == [None] * 3
 
 
 def test_a_saved_model_is_the_same_model(tmp_path):
@@ -185,7 +169,7 @@ def test_what_is_no_saved_model_is_named(tmp_path):
     folder = tmp_path / "topic"
     trained().save(folder)
     (folder / "topic.json").write_text(json.dumps({"version": 0}))
-    with pytest.raises(SourceError, match=r"got a topic model of version 0, expected 1"):
+    with pytest.raises(SourceError, match=f"got a topic model of version 0, expected {topic.VERSION}"):
         load(folder)
     (folder / "topic.json").write_text("{")
     with pytest.raises(SourceError, match=r"topic\.json: got damaged JSON"):
@@ -201,15 +185,50 @@ def test_labels_must_leave_a_choice(labels):
     assert caught.value.hint
 
 
+def test_a_label_is_midway_between_its_phrases_and_its_whole():
+    # Phrases: star and cell, so (1, 1); whole: star twice, cell once, so (2, 1); each of length one before they meet.
+    model = zero_shot({"a": "star of a star, cell", "b": "acid"}, temperature=1.0, embed=toy)
+    middle = np.array([1, 1]) / 2**0.5 + np.array([2, 1]) / 5**0.5
+    assert model.head.weights[:2, 0] == pytest.approx(middle / np.linalg.norm(middle), abs=1e-6)
+
+
+def test_seeds_of_one_site_a_label_do_not_outvote_the_descriptions():
+    # Each label has two sites; each site of biology speaks of stars as well, and each of astronomy of acid.
+    texts = ["star acid acid", "star acid acid acid", "cell star", "cell star star"]
+    seeds = (texts, ["astronomy", "astronomy", "biology", "biology"], list("wxyz"))
+    held = train(*seeds, descriptions=LABELS, ridge=100.0, embed=toy)
+    free = train(*seeds, ridge=1e-3, embed=toy)
+    assert [each.label for each in held.predict(["star"], embed=toy)] == ["astronomy"]
+    assert [each.label for each in free.predict(["star"], embed=toy)] == ["biology"]
+
+
+def test_the_ridge_that_does_best_on_other_sites_is_taken():
+    texts, labels, groups = zip(*SEEDS, strict=True)
+    report = train(texts, labels, groups, embed=toy).report
+    assert list(report["by_ridge"]) == [str(ridge) for ridge in RIDGES]
+    assert report["accuracy"] == report["by_ridge"][str(report["ridge"])] == max(report["by_ridge"].values())
+
+
+def test_every_label_needs_a_description_if_any_has_one():
+    with pytest.raises(RecipeError, match="topic: descriptions: got none of chemistry, expected one of each label"):
+        trained(descriptions=LABELS)
+
+
 def test_each_seed_needs_a_label_and_a_group():
     with pytest.raises(RecipeError, match="got 2 texts, 2 labels and 1 groups, expected the same number of each"):
         train(["star", "cell"], ["a", "b"], ["x"], embed=toy)
 
 
+def test_the_nine_disciplines_are_those_that_questions_are_asked_about():
+    from mixer.disciplines import NAMES
+
+    assert set(DISCIPLINES) == set(NAMES)
+
+
 ABOUT = {
-    "astronomy": "astronomy: stars, planets, galaxies, telescopes",
-    "biology": "biology: cells, genes, evolution, plants, animals",
-    "chemistry": "chemistry: atoms, molecules, reactions, acids",
+    "astronomy": "stars, planets, galaxies, telescopes",
+    "biology": "cells, genes, evolution, plants, animals",
+    "chemistry": "atoms, molecules, reactions, acids",
 }
 PAGES = {
     "astronomy": "Jupiter has four large moons, which Galileo saw through his telescope in January 1610.",
