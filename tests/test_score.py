@@ -8,12 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curricula.order import order
+from curricula.score import open_score
+from mixer.build import build
 from mixer.errors import RecipeError
+from mixer.recipe import Stage
 from mixer.recipe_file import load
+from mixer.recipe_scores import Scores, Text
 from mixer.run import read_json
 from mixer.score import ScoreDocuments, ScoreTask, Scoring, failing, sequence_scores
+from synth.synthesize import Synthesizer, Weights
 from tests import toys
+from tests.endpoint import endpoint
 from tests.test_build import hashes, run_build
+from tests.test_synth import recipe_of
 from tests.tiny_model import tiny_model
 
 
@@ -212,3 +220,36 @@ def test_topics_by_description_and_by_seeds(tmp_path):
     wrong = {"topic": {"seeds": {"sources": ["web"], "field": "subjct"}}}
     with pytest.raises(RecipeError, match="no document with the field 'subjct'"):
         run_build(tmp_path, "three", scores=wrong, **options)
+
+
+def test_what_was_written_is_scored_and_filtered_too(tmp_path):
+    said = []
+
+    def run(url, where):
+        recipe = recipe_of(tmp_path, url, votes=0, agree=0, support=False)
+        sources = recipe.sources | {"qa": recipe.sources["qa"].model_copy(update={"where": where})}
+        stages = (Stage(name="only", token_budget=64, mixture={"pages": 1.0}),)
+        changes = {"sources": sources, "scores": Scores(text=Text()), "stages": stages}
+        with Synthesizer(lambda model: Weights(None, "rule@1")) as synthesizer:
+            return build(
+                recipe.model_copy(update=changes),
+                base=tmp_path,
+                run=tmp_path / "run",
+                store=tmp_path / "store",
+                workers=1,
+                scheduler=order,
+                synthesize=synthesizer,
+                open_score=open_score,
+                say=said.append,
+            )
+
+    with endpoint() as (url, seen):
+        first = run(url, None)
+        asked = len(seen)
+        side = pl.read_parquet(tmp_path / "run/scores/text/qa.parquet")
+        middle = side["value"].median()
+        second = run(url, f"text < {middle}")
+        assert len(seen) == asked
+    kept = pl.read_parquet(tmp_path / "run/documents/qa/*.parquet")["id"].to_list()
+    assert kept == side.filter(pl.col("value") < middle)["id"].to_list() != side["id"].to_list()
+    assert second.ledgers["qa"].read == first.ledgers["qa"].read
