@@ -91,10 +91,12 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
         sizes[name] = counted or _uncounted(recipe, name, listed, sizes, encoder)
         is_counted = sizes[name].is_counted
         guessed_how = "a guess, and so is the time to write it" if isinstance(source, SynthSource) else "from a sample"
-        how = "counted" if is_counted else guessed_how
+        how = "counted" if is_counted else guessed_how + (", before `where`" if source.where else "")
         say(f"{name}: {'' if is_counted else '~'}{sizes[name].tokens:,} tokens, {how}")
     available = {name: size.tokens // recipe.sequence_length for name, size in sizes.items()}
     guessed = [name for name, size in sizes.items() if not size.is_counted]
+    if recipe.scores.taken:
+        say(f"the time to take scores ({', '.join(recipe.scores.taken)}) comes on top")
     return Estimate(plan(recipe, available, estimated=guessed), sizes)
 
 
