@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/topic.py ../shared/data [CACHE]
 
-Labels are the data's own `subject`, page by page, which are eight of the nine DISCIPLINES; what else is labelled, and
+Labels are the data's own `subject`, page by page, which are eight of the nine of FIELDS; what else is labelled, and
 what is left out, stands beside SITES and ARTICLES. A site is a host or a book; what shares passages or comes from one
 host is one site. At most 30 pages of each discipline of a site, chosen by hash, of 500 characters or more. No site is
 trained and tested on; astronomy has one site here and is tested by its description alone. The descriptions are
@@ -23,7 +23,8 @@ import zstandard
 from lxml import html
 
 from curricula.linear import folds, score
-from curricula.topic import DISCIPLINES, THRESHOLD, TopicModel, embedded, fitted, zero_shot
+from curricula.topic import THRESHOLD, TopicModel, embedded, fitted, zero_shot
+from mixer.disciplines import FIELDS
 from mixer.embed import Encoder
 from mixer.extract import Rejected, extract
 from mixer.run import digest
@@ -99,7 +100,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def pages(data: Path) -> Iterator[Case]:
     for name, site in SITES.items():
         for row in rows(data / name):
-            if row["subject"] in DISCIPLINES:
+            if row["subject"] in FIELDS:
                 markup = "html" if "html" in row else "markdown"
                 yield Case(site, row["id"], row["subject"], Page(row["id"], row.get("html") or row["text"], markup))
 
@@ -163,7 +164,7 @@ def table(report: dict[str, Any]) -> None:
 
 
 def say(title: str, truth: list[str], guessed: list[str], sure: list[bool], sites: list[str]) -> None:
-    report = score(sorted(DISCIPLINES), truth, guessed, sure)
+    report = score(sorted(FIELDS), truth, guessed, sure)
     fair = [g in (t, EITHER.get((s, t))) for t, g, s in zip(truth, guessed, sites, strict=True)]
     recalls = [recall for recall in report["recall"].values() if recall is not None]
     print(f"{title}: accuracy {report['accuracy']:.3f} on {report['tested']} pages")
@@ -183,7 +184,7 @@ def guesses(model: TopicModel, features: np.ndarray) -> tuple[list[str], list[bo
 
 def left_out(features: np.ndarray, labels: list[str], sites: list[str], *, descriptions: bool) -> None:
     """Each site left out in turn, the choice of the ridge included; a discipline of one site is not tested."""
-    prior = zero_shot(DISCIPLINES).head if descriptions else None
+    prior = zero_shot(FIELDS).head if descriptions else None
     truth, guessed, sure, tested = [], [], [], []
     for training, test in folds(labels, sites, len(set(sites))):
         own = [labels[row] for row in training]
@@ -215,7 +216,7 @@ def main() -> None:
     labels = [label for _, own in found.values() for label in own]
     sites = [site for site, (rows, _) in found.items() for _ in rows]
     print(f"{len(labels)} pages of {len(found)} sites")
-    say("descriptions alone", labels, *guesses(zero_shot(DISCIPLINES), features), sites)
+    say("descriptions alone", labels, *guesses(zero_shot(FIELDS), features), sites)
     left_out(features, labels, sites, descriptions=False)
     left_out(features, labels, sites, descriptions=True)
 

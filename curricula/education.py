@@ -21,7 +21,6 @@ from mixer.embed import Embed, Encoder
 VERSION = 1
 """Raise it when the same document and head would give another value."""
 _MOST_FOLDS = 10
-_BATCH = 256
 
 
 def train(
@@ -38,9 +37,7 @@ def train(
         groups: The site or book of each; texts of one are too alike to test each other.
         embed: Another encoder than the packaged one.
     """
-    encode = embed or Encoder().embed
-    batches = range(0, len(texts), _BATCH)
-    features = np.concatenate([embedded(texts[start : start + _BATCH], encode) for start in batches])
+    features = embedded(texts, embed or Encoder().embed)
     return TopicModel(_fit(features, grades), 0.0, held_out(features, grades, groups))
 
 
@@ -52,13 +49,8 @@ def values(model: TopicModel, texts: Sequence[str], embed: Embed | None = None) 
         texts: Documents, of any length.
         embed: The encoder that the model was trained with, if not the packaged one.
     """
-    encode = embed or Encoder().embed
-    found: list[float] = []
-    for start in range(0, len(texts), _BATCH):
-        batch = texts[start : start + _BATCH]
-        expected = _expected(model.head, embedded(batch, encode)).tolist()
-        found += [value if text.strip() else 0.0 for text, value in zip(batch, expected, strict=True)]
-    return found
+    expected = _expected(model.head, embedded(texts, embed or Encoder().embed)).tolist()
+    return [value if text.strip() else 0.0 for text, value in zip(texts, expected, strict=True)]
 
 
 def held_out(features: np.ndarray, grades: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:

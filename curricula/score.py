@@ -16,6 +16,7 @@ import polars as pl
 
 from curricula import difficulty, education, quality, topic
 from curricula.model import fingerprint, model_folder
+from mixer import disciplines
 from mixer.context import Context
 from mixer.errors import RecipeError
 from mixer.recipe_scores import Education, Perplexity, Quality, Seeds, Teacher, Text, Topic
@@ -151,10 +152,10 @@ def _asked(
 
 def _labels(settings: Topic) -> dict[str, str]:
     if settings.labels is None:
-        return dict(topic.DISCIPLINES)
+        return dict(disciplines.FIELDS)
     if isinstance(settings.labels, dict):
         return settings.labels
-    return {label: topic.DISCIPLINES.get(label, label) for label in settings.labels}
+    return {label: disciplines.FIELDS.get(label, label) for label in settings.labels}
 
 
 def _seeds(documents: Documents, seeds: Seeds) -> Rows:

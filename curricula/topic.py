@@ -33,44 +33,6 @@ _WINDOW_CHARS = 1000
 _BATCH = 256
 """Documents embedded at a time, so that memory does not grow with their number."""
 
-DISCIPLINES = {
-    "mathematics": "algebra, calculus, geometry, trigonometry, number theory, probability, statistics and hypothesis "
-    "tests, graph theory, combinatorics and counting, logic and proofs, set theory, functions and their graphs, "
-    "polynomials, matrices and linear algebra, differential equations, sequences and series, topology, sampling and "
-    "data analysis, regression, exercises with equations to solve",
-    "physics": "mechanics and motion, forces and Newton's laws, energy and work, momentum, electricity and circuits, "
-    "magnetism, electromagnetic fields, optics and light, waves and sound, heat and thermodynamics, fluids and "
-    "pressure, quantum mechanics, relativity, atomic and nuclear physics, particle physics, rotation and torque, "
-    "gravity, units and measurement, electromagnetic waves, Maxwell's equations",
-    "chemistry": "atoms and molecules, chemical reactions, acids and bases, chemical bonds, the periodic table, "
-    "stoichiometry and moles, organic compounds, electrochemistry, chemical equilibrium, reaction rates, solutions "
-    "and concentration, gases, crystals and metals, spectroscopy, polymers, thermochemistry, molecular structure, "
-    "molecular orbitals, drug-like molecules and cheminformatics, laboratory titration",
-    "biology": "cells, genes and DNA, evolution, natural selection, plants, animals, ecology and ecosystems, proteins "
-    "and enzymes, bacteria and viruses, photosynthesis, phylogenetic trees, genomics and sequencing, reproduction and "
-    "development, taxonomy of species, biodiversity, metabolism, heredity, fungi, population genetics, bioinformatics "
-    "of sequences",
-    "astronomy": "stars, planets, galaxies, telescopes, the solar system, cosmology, black holes, celestial "
-    "coordinates, comets and asteroids, the moon, observing the night sky, redshift, spacecraft and space missions, "
-    "the sun, exoplanets, astronomical images, time scales and calendars, the big bang, nebulae, spectra of stars",
-    "earth science": "geology, rocks and minerals, climate and climate change, oceans, earthquakes, volcanoes, "
-    "weather, soil, groundwater, glaciers, plate tectonics, the atmosphere, geophysical surveys, mineral exploration, "
-    "rivers and erosion, fossils and strata, environmental pollution, natural resources and mining, maps of terrain, "
-    "sea level",
-    "medicine": "patients, diseases, drugs and pharmacy, anatomy of the human body, treatment, clinical trials, public "
-    "health, surgery, diagnosis, bones and muscles, the heart and blood vessels, nerves and the brain, infection and "
-    "vaccines, cancer, nursing, electronic health records, epidemiology, digestion and nutrition, hormones, mental "
-    "illness",
-    "computer science": "programming languages, algorithms, data structures, software, computer networks, operating "
-    "systems, databases, computational complexity, machine learning, compilers, source code with functions and "
-    "classes, web browsers and servers, cryptography and security, application programming interfaces, version "
-    "control, command line tools, hardware and processors, graphics, artificial intelligence, software testing",
-    "general education": "history, literature, novels and stories, art, music, economics, politics and government, "
-    "law, war, religion, philosophy, travel, cities and countries, sport, film and television, food and drink, "
-    "education and schools, daily life, famous people, psychology and society",
-}
-"""The nine disciplines of Llama-3-SynE, each with fields that it is made of; for `zero_shot` and `train`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -101,12 +63,7 @@ class TopicModel:
             texts: Documents, of any length.
             embed: The encoder that the model was trained with, if not the packaged one.
         """
-        embed = embed or Encoder().embed
-        found: list[Topic] = []
-        for start in range(0, len(texts), _BATCH):
-            batch = texts[start : start + _BATCH]
-            found += map(self._topic, batch, self.head.probabilities(embedded(batch, embed)))
-        return found
+        return list(map(self._topic, texts, self.head.probabilities(embedded(texts, embed or Encoder().embed))))
 
     def _topic(self, text: str, probabilities: np.ndarray) -> Topic:
         if not text.strip():
@@ -162,10 +119,13 @@ def windows(text: str) -> list[str]:
 
 def embedded(texts: Sequence[str], embed: Embed) -> np.ndarray:
     """(texts, dimensions) float32 unit vectors: the mean direction of each text's windows."""
+    batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
+    return np.concatenate([_embedded(batch, embed) for batch in batches]) if batches else embed([])
+
+
+def _embedded(texts: Sequence[str], embed: Embed) -> np.ndarray:
     pieces = [windows(text) for text in texts]
     rows = embed([window for own in pieces for window in own])
-    if not texts:
-        return rows
     starts = np.cumsum([0, *map(len, pieces[:-1])])
     return _unit(np.add.reduceat(rows, starts, axis=0)).astype(np.float32)
 
@@ -183,7 +143,7 @@ def zero_shot(
     pages of sites not seen are named better so than by either alone (benchmarks/topic.py).
 
     Args:
-        labels: Name -> description, in the encoder's language: the fields that it is made of, such as DISCIPLINES'.
+        labels: Name -> description, in the encoder's language: its fields, as in `disciplines.FIELDS`.
         temperature: Lead in cosine that multiplies the odds by e.
         threshold: Below this probability a topic is `unknown`.
         embed: Another encoder than the packaged one.
@@ -239,8 +199,7 @@ def train(
     _check_labels(labels)
     _check_seeds(texts, labels, groups, descriptions)
     encode = embed or Encoder().embed
-    batches = range(0, len(texts), _BATCH)
-    features = np.concatenate([embedded(texts[start : start + _BATCH], encode) for start in batches])
+    features = embedded(texts, encode)
     prior = zero_shot(descriptions, embed=encode).head if descriptions else None
     return fitted(features, labels, groups, prior, ridges=RIDGES if ridge is None else (ridge,), threshold=threshold)
 

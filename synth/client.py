@@ -60,6 +60,10 @@ class Client(EndpointServer):  # type: ignore[misc]
         """True: `engine.serve` has seen to it."""
         return True
 
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        await super().__aexit__(kind, error, trace)
+        await self._http.aclose()
+
     async def _make_request(self, payload: dict[str, Any]) -> dict[str, Any]:
         path = "chat/completions" if self.config.use_chat else "completions"
         url = f"{self.get_base_url()}/v1/{path}"
