@@ -8,7 +8,7 @@ from typing import Any
 from mixer.recipe_file import schema
 
 DOCS = Path(__file__).parent
-HEAD = "<!-- Written by docs/generate.py; edit the docstrings in mixer/recipe.py or mixer/cli.py instead. -->\n\n"
+HEAD = "<!-- Written by docs/generate.py; edit the docstrings in mixer/recipe.py or mixer/commands instead. -->\n\n"
 
 
 def recipes() -> str:

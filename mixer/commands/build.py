@@ -1,0 +1,65 @@
+"""`mixer build`: from a recipe to a Run."""
+
+import json
+from contextlib import nullcontext
+from typing import Annotated, Any
+
+import typer
+
+from mixer.cli_group import say
+from mixer.commands.options import (
+    Json,
+    RecipeFile,
+    RunFolder,
+    Set,
+    build_options,
+    load_recipe,
+    open_synthesizer,
+    run_folder,
+    schedule,
+    score_opener,
+    spelled,
+)
+
+
+def build(
+    recipe: RecipeFile,
+    run: RunFolder = None,
+    executor: Annotated[str, typer.Option(help="Where the work runs: local.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: one a core.", show_default=False)] = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Build a Run: read, clean, deduplicate, synthesize, tokenize, pack, plan, order.
+
+    Safe to repeat: finished steps are skipped, and what a language model answered is not asked again.
+
+    Example: mixer build recipes/quickstart.yaml --workers 2
+    """
+    from mixer import tables
+    from mixer.build import as_json
+    from mixer.build import build as build_run
+    from mixer.execute import check_executor
+
+    loaded, path = load_recipe(recipe, set_)
+    target = run_folder(run, loaded)
+    check_executor(executor)
+    asks = loaded.synth_sources or loaded.scores.teachers
+    opened: Any = open_synthesizer(path.parent) if asks else nullcontext()
+    with opened as synthesize:
+        where = build_options(path, target, workers) | {
+            "synthesize": synthesize,
+            "open_score": score_opener(synthesize),
+        }
+        built = build_run(loaded, **where, scheduler=schedule)
+    if json_:
+        typer.echo(
+            json.dumps(as_json(built.plan) | {"run": str(target), "sources": built.manifest["sources"]}, indent=2)
+        )
+        return
+    tables.show_ledgers(built.ledgers, built.manifest["sources"])
+    tables.show_plan(built.plan)
+    typer.echo(f"Run: {target}")
+    first, weight = next(iter(loaded.stages[0].mixture.items()))
+    again = f"mixer build {recipe}{spelled(run, set_)} --set stages.0.mixture.{first}={weight + 1:g}"
+    say(f"next: change the mixture in seconds: {again}")
