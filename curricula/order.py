@@ -1,23 +1,26 @@
 """Which sequence comes when: a pure function of (counts, sizes, seed), computed without the data.
 
-Policy. Inside a stage the sources are interleaved by Tijdeman's chairman assignment (R. Tijdeman, Discrete
-Mathematics 32, 1980): at every prefix each of K sources is within 1 - 1/(2K-2) sequences of its exact share, and
-no rule can promise less. Solved here as unit jobs with integer release times and deadlines, earliest deadline
-first, in integers only. Inside a source a keyed permutation (a Feistel network on the index, walked until it lands
-inside the source) gives the shuffle, one permutation an epoch, so nothing repeats before all of it was seen.
+Policy. Inside a stage the pools are interleaved by Tijdeman's chairman assignment (R. Tijdeman, Discrete
+Mathematics 32, 1980): at every prefix each of K pools is within 1 - 1/(2K-2) sequences of its exact share, and
+no rule can promise less; it holds for shares that move within the stage too. Solved here as unit jobs with integer
+release times and deadlines, earliest deadline first, in integers only. Inside a pool a keyed permutation (a Feistel
+network on the index, walked until it lands inside the pool) gives the shuffle, one permutation an epoch, so nothing
+repeats before all of it was seen; `arrange` puts what a stage draws into another order where the recipe asks for it.
 
 Price: the scan is sequential, some ten nanoseconds a sequence. Alternative: independent draws, as many loaders do;
 they stray by the square root of the number of draws.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numba
 import numpy as np
 import xxhash
 
-from mixer.types import Draw
+from curricula.ramp import interleave_ramp
+from mixer.types import Draw, Segment
 
 _NEVER = 2**62
 _PIECE = 1 << 20
@@ -28,7 +31,7 @@ _LEAST_BITS = 10
 
 
 def prefix_bound(sources: int) -> float:
-    """The least deviation that can be promised at every prefix for this many sources: 1 - 1/(2K-2)."""
+    """The least deviation that can be promised at every prefix for this many pools: 1 - 1/(2K-2)."""
     return 1 - 1 / (2 * sources - 2) if sources > 1 else 0.0
 
 
@@ -37,15 +40,23 @@ def seed_of(seed: int, *names: object) -> int:
     return xxhash.xxh3_64_intdigest("\x1f".join(map(str, (seed, *names))).encode())
 
 
-def order(draws: Sequence[Draw], *, seed: int) -> Iterator[np.ndarray]:
+def order(
+    draws: Sequence[Draw],
+    *,
+    seed: int,
+    segments: Sequence[Segment] = (),
+    arranged: Mapping[str, np.ndarray] | None = None,
+) -> Iterator[np.ndarray]:
     """Yield a stage's training order in pieces: (n, 2) int32, index into `draws` and sequence index.
 
     Args:
-        draws: One a source.
+        draws: One a pool.
         seed: The recipe's.
+        segments: How shares move within the stage. Default: not at all.
+        arranged: Pool -> (count,) int32, the sequences that it draws in their order, instead of the shuffle.
 
     Raises:
-        ValueError: A source without sequences is drawn from, or one epoch holds 2**31 sequences or more.
+        ValueError: A pool without sequences is drawn from, or one epoch holds 2**31 sequences or more.
 
     Example:
         >>> pieces = order([Draw("web", 9, 0, 4), Draw("qa", 9, 0, 2)], seed=7)
@@ -54,21 +65,66 @@ def order(draws: Sequence[Draw], *, seed: int) -> Iterator[np.ndarray]:
     """
     if any(draw.count and not 0 < draw.available < 2**31 for draw in draws):
         raise ValueError("each source that is drawn from needs between 1 and 2**31 - 1 sequences")
-    keys = np.array([seed_of(seed, "order", draw.name) for draw in draws], np.uint64)
-    sizes = np.array([max(1, draw.available) for draw in draws], np.int64)
-    bits = np.array([max(_LEAST_BITS, (size - 1).bit_length()) for size in sizes.tolist()], np.uint64)
+    pools = Shuffles.of(draws, seed)
     cursors = np.array([draw.start for draw in draws], np.int64)
-    for sources in interleave([draw.count for draw in draws]):
-        piece = np.empty((len(sources), 2), np.int32)
-        _sequences(sources, _positions(sources, cursors), sizes, bits, keys, piece)
-        yield piece
+    tables, begins = _tables(draws, arranged or {})
+    whole = Segment(sum(draw.count for draw in draws), {draw.name: draw.count for draw in draws})
+    for segment in segments or [whole]:
+        counts = [segment.counts.get(draw.name, 0) for draw in draws]
+        slopes = [segment.slopes.get(draw.name, 0) for draw in draws]
+        for sources in interleave(counts, slopes):
+            piece = np.empty((len(sources), 2), np.int32)
+            positions = _positions(sources, cursors)
+            _sequences(sources, positions, pools.sizes, pools.bits, pools.keys, tables, begins, pools.firsts, piece)
+            yield piece
 
 
-def interleave(counts: Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield source indices (int16) in pieces, `counts[i]` of source i in all, every prefix within `prefix_bound`."""
+@dataclass(frozen=True, slots=True)
+class Shuffles:
+    """The keyed permutations of some pools, as arrays with an entry a pool."""
+
+    sizes: np.ndarray
+    bits: np.ndarray
+    keys: np.ndarray
+    firsts: np.ndarray
+
+    @classmethod
+    def of(cls, draws: Sequence[Draw], seed: int) -> "Shuffles":
+        """Those of the draws' pools; the seed and a pool's name decide."""
+        sizes = np.array([max(1, draw.available) for draw in draws], np.int64)
+        return cls(
+            sizes,
+            np.array([max(_LEAST_BITS, (size - 1).bit_length()) for size in sizes.tolist()], np.uint64),
+            np.array([seed_of(seed, "order", draw.name) for draw in draws], np.uint64),
+            np.array([draw.first for draw in draws], np.int64),
+        )
+
+
+def _tables(draws: Sequence[Draw], arranged: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """All arrangements end to end, and where each pool's position 0 would lie in them; -2**62 without one."""
+    parts, begins, at = [np.empty(0, np.int32)], np.full(len(draws), -_NEVER, np.int64), 0
+    for number, draw in enumerate(draws):
+        if draw.name in arranged:
+            assert len(arranged[draw.name]) == draw.count, f"{draw.name}: other sequences arranged than drawn"
+            begins[number] = at - draw.start
+            parts.append(arranged[draw.name])
+            at += draw.count
+    return np.concatenate(parts), begins
+
+
+def interleave(counts: Sequence[int], slopes: Sequence[int] = ()) -> Iterator[np.ndarray]:
+    """Yield pool indices (int16) in pieces, `counts[i]` of pool i in all, every prefix within `prefix_bound`.
+
+    Args:
+        counts: One a pool.
+        slopes: How much each pool's rate changes from the first to the last place, as in `Segment`. Default: constant.
+    """
     if len(counts) >= 1 << _INDEX_BITS:
         raise ValueError(f"at most {(1 << _INDEX_BITS) - 1} sources can be interleaved")
     total = sum(counts)
+    if any(slopes):
+        yield from interleave_ramp(counts, slopes)
+        return
     jobs = _first_jobs(counts, total)
     for first in range(0, total, _PIECE):
         piece = np.empty(min(_PIECE, total - first), np.int16)
@@ -141,15 +197,26 @@ def _sequences(
     sizes: np.ndarray,
     bits: np.ndarray,
     keys: np.ndarray,
+    tables: np.ndarray,
+    begins: np.ndarray,
+    firsts: np.ndarray,
     out: np.ndarray,
 ) -> None:
     for i in numba.prange(sources.size):
         source = sources[i]
-        epoch = positions[i] // sizes[source]
-        index = positions[i] - epoch * sizes[source]
-        key = _mix(keys[source] + np.uint64(epoch) * np.uint64(0x9E3779B97F4A7C15))
         out[i, 0] = source
-        out[i, 1] = _permuted(np.uint64(index), np.uint64(sizes[source]), bits[source], key)
+        if begins[source] > -_NEVER:
+            out[i, 1] = firsts[source] + tables[begins[source] + positions[i]]
+        else:
+            out[i, 1] = firsts[source] + _shuffled(positions[i], sizes[source], bits[source], keys[source])
+
+
+@numba.njit(cache=True)
+def _shuffled(position: Any, size: Any, bits: Any, key: Any) -> Any:
+    """The sequence at a position of a pool's endless shuffle: a permutation an epoch."""
+    epoch = position // size
+    mixed = _mix(key + np.uint64(epoch) * np.uint64(0x9E3779B97F4A7C15))
+    return np.int64(_permuted(np.uint64(position - epoch * size), np.uint64(size), bits, mixed))
 
 
 @numba.njit(cache=True)

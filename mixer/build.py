@@ -4,40 +4,44 @@ Pack, then mix: shards belong to one source and know nothing of weights, so anot
 """
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import xxhash
-
 from mixer import __version__, shard
 from mixer.assess import Prepared
 from mixer.context import Context, OpenScore, Synthesize
+from mixer.layout import layout
 from mixer.ledger import Ledger, conserve
-from mixer.plan import plan
+from mixer.ordering import Scheduler, as_json, write_orders
+from mixer.pools import PackRule, pack_rule, pools_of
 from mixer.prepare import prepare, prepare_texts
 from mixer.publish import publish
+from mixer.realised import write_realised
 from mixer.recipe import Recipe
 from mixer.recipe_file import dump
+from mixer.replan import plan_of
 from mixer.run import digest, keep_only, locked, sweep, write_json, write_text
 from mixer.shard import TokenFiles
 from mixer.steps import Say, Steps
-from mixer.table import scan
 from mixer.tokens import Encoder, load
-from mixer.types import Draw, Plan
-
-Scheduler = Callable[..., Iterator[np.ndarray]]
-"""`curricula.order.order`, handed in: this package imports none of the others."""
-
-ORDER_VERSION = 1
-"""Raise it when the scheduler would order the same plan otherwise."""
+from mixer.types import Plan
 
 _DECLARED_TOLERANCE = 0.05
 _KINDS = ("documents", "dropped", "shards")
-_SHARED_STEPS = {"clean", "dedup", "decontaminate", "decontamination", "dedup audit", "tokens", "corpus", "order"}
+_SHARED_STEPS = {
+    "clean",
+    "dedup",
+    "decontaminate",
+    "decontamination",
+    "dedup audit",
+    "tokens",
+    "corpus",
+    "order",
+    "realised",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,10 @@ def build(
         ledgers = {name: conserve(run, name, source.cleaned) for name, source in prepared.items()}
         packed = {name: _pack(context, name, source, encoder) for name, source in prepared.items()}
         _compare_declared(context, packed)
-        planned = plan(recipe, {name: index["sequences"] for name, index in packed.items()})
-        _order(context, planned, scheduler)
+        pools = pools_of(recipe, packed)
+        planned = plan_of(run, recipe, pools, say)
+        write_orders(context, planned, pools, scheduler)
+        write_realised(context, planned, pools)
         _remove_others(context)
         write_text(run / "recipe.yaml", dump(recipe))
         write_json(run / "plan.json", as_json(planned) | {"seed": recipe.seed})
@@ -118,7 +124,7 @@ def synthesize_only(
 
 
 def _pack(context: Context, name: str, source: Prepared, encoder: Encoder) -> Mapping[str, Any]:
-    recipe, target = context.recipe, context.run / "shards" / name
+    recipe, target, rule = context.recipe, context.run / "shards" / name, pack_rule(context.recipe, name)
     inputs = {
         **source.inputs,
         "documents": digest([folder.name for folder in source.documents]),
@@ -127,32 +133,23 @@ def _pack(context: Context, name: str, source: Prepared, encoder: Encoder) -> Ma
         "packing": recipe.packing,
         "seed": recipe.seed,
         "version": shard.VERSION,
-    }
+    } | _follows(source, rule)
     with context.steps.folder(f"shards {name}", inputs, target) as scratch:
         if scratch is not None:
             tokens = TokenFiles(source.tokens, encoder.dtype)
-            order = packing_order(context.run / "documents" / name, seed=recipe.seed, name=name)
-            shard.write(
-                scratch,
-                tokens,
-                order,
-                encoder,
-                source=name,
-                sequence_length=recipe.sequence_length,
-                packing=recipe.packing,
-            )
+            how: dict[str, Any] = {"sequence_length": recipe.sequence_length, "packing": recipe.packing}
+            groups = layout(context.run, name, rule, tokens.lengths, seed=recipe.seed, **how)
+            shard.write(scratch, tokens, groups, encoder, source=name, **how)
     return shard.index_of(target)
 
 
-def packing_order(folder: Path, *, seed: int, name: str) -> np.ndarray:
-    """A source's documents, as row numbers, shuffled by a hash of each id: neighbours on a site part company."""
-    salt = xxhash.xxh3_64_intdigest(f"{seed}\x1fpack\x1f{name}".encode())
-    keys = [
-        xxhash.xxh3_64_intdigest(document.encode(), seed=salt)
-        for table in sorted(folder.glob("*.parquet"))
-        for document in scan(table).select("id").collect()["id"]
-    ]
-    return np.argsort(np.array(keys, np.uint64), kind="stable")
+def _follows(source: Prepared, rule: PackRule) -> dict[str, Any]:
+    """What the packing of a source follows beside its documents; nothing where it is only shuffled."""
+    scores = [score for score in ((rule.by or "").partition(".")[0],) if score]
+    if rule.topics or rule.is_by_label:
+        scores.append("topic")
+    taken = {score: digest([folder.name for folder in source.scores[score]]) for score in scores}
+    return {"rule": asdict(rule), "scores": taken} if rule != PackRule() else {}
 
 
 def _compare_declared(context: Context, packed: Mapping[str, Mapping[str, Any]]) -> None:
@@ -161,50 +158,6 @@ def _compare_declared(context: Context, packed: Mapping[str, Mapping[str, Any]])
             found, declared = packed[name]["document_tokens"], source.declared.tokens
             if abs(found - declared) > _DECLARED_TOLERANCE * declared:
                 context.say(f"warning: source `{name}` has {found:,} tokens, {declared:,} were declared")
-
-
-def as_json(planned: Plan) -> dict[str, Any]:
-    """The plan as `plan.json` and `mixer plan --json` hold it."""
-    return {
-        "sequence_length": planned.sequence_length,
-        "available": dict(planned.available),
-        "estimated": sorted(planned.estimated),
-        "warnings": list(planned.warnings),
-        "stages": [asdict(stage) for stage in planned.stages],
-    }
-
-
-def draws_of(planned: Plan) -> Iterator[tuple[str, Sequence[Draw]]]:
-    """Yield each stage's name and draws; a source goes on where the stage before left it."""
-    drawn = dict.fromkeys(planned.available, 0)
-    for stage in planned.stages:
-        yield (
-            stage.name,
-            [
-                Draw(name, planned.available[name], drawn[name], share.sequences)
-                for name, share in stage.sources.items()
-            ],
-        )
-        for name, share in stage.sources.items():
-            drawn[name] += share.sequences
-
-
-def _order(context: Context, planned: Plan, scheduler: Scheduler) -> None:
-    seed, numbers = context.recipe.seed, {name: i for i, name in enumerate(context.recipe.sources)}
-    draws = dict(draws_of(planned))
-    inputs = {
-        "stages": {stage: [asdict(draw) for draw in its_draws] for stage, its_draws in draws.items()},
-        "sources": list(numbers),
-        "seed": seed,
-        "version": ORDER_VERSION,
-    }
-    with context.steps.folder("order", inputs, context.run / "order") as scratch:
-        if scratch is not None:
-            for stage, its_draws in draws.items():
-                total = sum(draw.count for draw in its_draws)
-                sources = np.array([numbers[draw.name] for draw in its_draws], np.int32)
-                pieces = scheduler(its_draws, seed=seed)
-                write_order(scratch / f"{stage}.npy", pieces, sources, total)
 
 
 def _remove_others(context: Context) -> None:
@@ -216,16 +169,6 @@ def _remove_others(context: Context) -> None:
     keep_only(context.run / "scores", scores)
     kept = {f"{kind} {name}" for kind in ("clean", *_KINDS) for name in names} | _SHARED_STEPS
     context.steps.keep_only(kept | {f"{kind} {name}" for kind in ("score", "scores") for name in scores})
-
-
-def write_order(path: Path, pieces: Iterator[np.ndarray], sources: np.ndarray, total: int) -> None:
-    """Write a stage's order as .npy, (total, 2) int32: source (its place in the recipe) and sequence."""
-    with path.open("wb") as file:
-        header = {"descr": "<i4", "fortran_order": False, "shape": (total, 2)}
-        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
-        for piece in pieces:
-            piece[:, 0] = sources[piece[:, 0]]
-            file.write(piece.astype("<i4", copy=False).data)
 
 
 _VERSIONS = ("datatrove", "trafilatura", "tokenizers", "polars", "pyarrow", "numpy")
@@ -240,6 +183,7 @@ def _manifest(
     """Fingerprints, counts, bytes, hashes, versions and timings; two Runs of equal input differ only in `timings`."""
     steps = [(f"{kind} {name}", f"{kind}/{name}") for name in packed for kind in _KINDS] + [
         ("order", "order"),
+        ("realised", "realised"),
         ("dedup audit", "dedup"),
     ]
     if context.recipe.clean.decontaminate:

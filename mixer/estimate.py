@@ -14,6 +14,7 @@ from typing import Any
 from mixer.clean import Draft, steps_of
 from mixer.errors import SourceError
 from mixer.plan import plan
+from mixer.pools import guessed_pools, is_packed_by, pack_rule, source_pools
 from mixer.prepare import corpus_of
 from mixer.read import read, units
 from mixer.recipe import Recipe
@@ -21,7 +22,7 @@ from mixer.recipe_sources import HubSource, PageSource, SynthSource
 from mixer.run import read_json
 from mixer.steps import Say, Steps
 from mixer.tokens import Encoder, load
-from mixer.types import Page, Plan, Unit
+from mixer.types import Page, Plan, Pool, Unit
 
 _UNITS = 3
 _PAGES = 24
@@ -71,7 +72,9 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
     Raises:
         RecipeError, SourceError, PlanError: What the user can mend.
     """
-    encoder = load(recipe.tokenizer, base, store)
+    # Declared sizes need no tokenizer, which may lie on a hub that cannot be reached.
+    is_declared = all(source.declared for source in recipe.sources.values())
+    encoder = None if is_declared else load(recipe.tokenizer, base, store)
     steps = Steps(run, say)
     known = read_json(run / ".cache" / "fingerprints.json") or {}
     listed = {
@@ -82,7 +85,8 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
     is_built = len(listed) == len(recipe.page_sources) and steps.recorded("corpus") == corpus_of(recipe, listed)
     sizes = {}
     for name, source in recipe.sources.items():
-        if source.declared:
+        if source.declared or encoder is None:
+            assert source.declared is not None
             tokens = source.declared.tokens
             sizes[name] = Size(tokens, is_counted=False, disk_bytes=tokens * _BYTES_PER_TOKEN)
             say(f"{name}: {tokens:,} tokens, declared")
@@ -93,11 +97,24 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
         guessed_how = "a guess, and so is the time to write it" if isinstance(source, SynthSource) else "from a sample"
         how = "counted" if is_counted else guessed_how + (", before `where`" if source.where else "")
         say(f"{name}: {'' if is_counted else '~'}{sizes[name].tokens:,} tokens, {how}")
-    available = {name: size.tokens // recipe.sequence_length for name, size in sizes.items()}
-    guessed = [name for name, size in sizes.items() if not size.is_counted]
+    pools = _pools(recipe, run, sizes)
+    available = {name: pool.available for name, pool in pools.items()}
+    guessed = [name for name, pool in pools.items() if not sizes[pool.source].is_counted]
     if recipe.scores.taken:
         say(f"the time to take scores ({', '.join(recipe.scores.taken)}) comes on top")
     return Estimate(plan(recipe, available, estimated=guessed), sizes)
+
+
+def _pools(recipe: Recipe, run: Path, sizes: Mapping[str, Size]) -> dict[str, Pool]:
+    """The pools of every source, as it lies packed where that was counted for the same stages."""
+    found: list[Pool] = []
+    for name, size in sizes.items():
+        index = read_json(run / "shards" / name / "index.json") if size.is_counted else None
+        if index and is_packed_by(pack_rule(recipe, name), index, recipe):
+            found += source_pools(recipe, name, index)
+        else:
+            found += guessed_pools(recipe, name, size.tokens // recipe.sequence_length)
+    return {pool.name: pool for pool in found}
 
 
 def _uncounted(

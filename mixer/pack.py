@@ -6,6 +6,7 @@ where it leaves the least room; what stays empty is padding, outside every span.
 """
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,19 @@ class Packing:
     offset: np.ndarray
     sequences: int
     left_out: int
+
+
+def join(packings: Sequence[Packing]) -> Packing:
+    """Several packings as one; their documents and sequences are numbered through already."""
+    columns = ("document", "document_start", "length", "sequence", "offset")
+    joined = {
+        name: np.concatenate([getattr(own, name) for own in packings] or [np.empty(0, np.int64)]) for name in columns
+    }
+    return Packing(
+        **joined,
+        sequences=sum(own.sequences for own in packings),
+        left_out=sum(own.left_out for own in packings),
+    )
 
 
 def pack(lengths: np.ndarray, *, sequence_length: int, packing: str) -> Packing:

@@ -1,89 +1,59 @@
-"""Token budgets in whole sequences, exactly: what each source gives to each stage, or why it cannot.
+"""Token budgets in whole sequences, exactly: what each pool gives to each stage, or why it cannot.
 
 Weights are relative and count tokens. A stage of budget B holds floor(B / sequence_length) sequences; they are
 split by largest remainder (Hamilton), in rational arithmetic, so the sum is exact and no float is ever rounded.
+A pool is a source, or one topic of a source that is mixed by topic.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from fractions import Fraction
 
+from mixer.baselines import effective_tokens, fresh_equivalent
 from mixer.errors import PlanError
-from mixer.recipe import Recipe, Stage
-from mixer.types import Plan, Share, StagePlan
+from mixer.mixture import Sizes, apportion, exact, source_of, spans
+from mixer.recipe import Recipe
+from mixer.recipe_stage import Part, Ramp, ResampleStage, Stage
+from mixer.shortfall import Asked, fit, remedy, room_of, short
+from mixer.types import Plan, Segment, Share, StagePlan
+
+MANY_EPOCHS = 4.0
+"""Up to about so many, repeated text is worth nearly as much as fresh text (Muennighoff et al., arXiv 2305.16264)."""
+Revisions = Mapping[str, Mapping[str, Mapping[str, Fraction]]]
+"""Round -> source -> share of each of its pools: what `mixer adapt` found."""
 
 
-def allocate(weights: Mapping[str, float], *, sequences: int) -> dict[str, int]:
-    """Split a number of sequences over sources by largest remainder; the parts sum to it exactly.
-
-    Args:
-        weights: Source name -> relative weight, > 0, any scale.
-        sequences: How many to hand out.
-
-    Returns:
-        Source name -> sequences, in the order of `weights`. Equal remainders go by name.
-
-    Example:
-        >>> allocate({"web": 5, "code": 3, "qa": 2}, sequences=9)
-        {'web': 4, 'code': 3, 'qa': 2}
-    """
-    exact = _exact(weights)
-    whole = {name: int(share * sequences) for name, share in exact.items()}
-    rest = sequences - sum(whole.values())
-    for name in sorted(exact, key=lambda name: (whole[name] - exact[name] * sequences, name))[:rest]:
-        whole[name] += 1
-    return whole
-
-
-def plan(recipe: Recipe, available: Mapping[str, int], *, estimated: Iterable[str] = ()) -> Plan:
-    """The recipe's stages in whole sequences, within `max_epochs` of every source.
+def plan(
+    recipe: Recipe, available: Mapping[str, int], *, estimated: Iterable[str] = (), revisions: Revisions | None = None
+) -> Plan:
+    """The recipe's stages in whole sequences, within `max_epochs` of every pool.
 
     Args:
         recipe: The recipe.
-        available: Source name -> whole sequences that one epoch holds.
-        estimated: Names whose `available` was sampled or declared, not counted.
+        available: Pool -> whole sequences that one epoch holds.
+        estimated: Pools whose `available` was sampled or declared, not counted.
+        revisions: Topic shares of later rounds; a round without one takes those of the round before.
 
     Raises:
         PlanError: A budget below one sequence, a source that gets or has none, or a source that would pass
             `max_epochs`; every such problem at once, with the remedy computed.
     """
-    used = dict.fromkeys(available, 0)
+    books = _Books(recipe, dict(available))
     stages: list[StagePlan] = []
-    problems: list[str] = []
-    warnings: list[str] = []
     for index, stage in enumerate(recipe.stages):
-        wanted = allocate(stage.mixture, sequences=stage.token_budget // recipe.sequence_length)
-        where = f"stages.{index} ({stage.name})"
-        # How much a model writes that is accepted is not known before; where others may fill in, it may be nothing.
-        excused = set(recipe.synth_sources) if recipe.on_shortfall == "redistribute" else set()
-        found = [f"{where}: {text}" for text in _empty(stage, wanted, available, recipe.sequence_length, excused)]
-        room = {name: max(0, _room(available[name], recipe.max_epochs) - used[name]) for name in stage.mixture}
-        short = [name for name in wanted if wanted[name] > room[name]]
-        if found:
-            problems += found
-        elif short and recipe.on_shortfall == "fail":
-            problems += [f"{where}: {_shortfall(recipe, stage, n, wanted, available, used)}" for n in short]
-        elif short:
-            wanted = _fit(recipe, stage, wanted, room, where, problems, warnings)
-            problems += [
-                f"{where}: source `{name}` is used up: 0 sequences are left within max_epochs {recipe.max_epochs:g}"
-                for name, count in wanted.items()
-                if count == 0 and name not in excused
-            ]
-            warnings += [
-                f"{where}: `{n}` has no whole sequence left and gets none" for n in excused if wanted.get(n) == 0
-            ]
-        for name, count in wanted.items():
-            used[name] += count
-        stages.append(_stage_plan(stage, wanted, used, available, recipe.sequence_length))
-    if problems:
-        raise PlanError("\n".join(problems), hint=_HINTS[recipe.on_shortfall])
+        if isinstance(stage, ResampleStage):
+            stages.append(_resampled(books, stage, index, stages))
+        else:
+            stages += [_planned(books, stage, asked) for asked in _asked(books, stage, index, revisions or {})]
+    if books.problems:
+        raise PlanError("\n".join(books.problems), hint=_HINTS[recipe.on_shortfall])
     return Plan(
         stages=tuple(stages),
         available=dict(available),
         sequence_length=recipe.sequence_length,
         estimated=frozenset(estimated),
-        warnings=(*warnings, *_repeats(used, available)),
+        warnings=(*books.warnings, *_repeats(books)),
     )
 
 
@@ -94,143 +64,185 @@ _HINTS = {
 }
 
 
-def _exact(weights: Mapping[str, float]) -> dict[str, Fraction]:
-    """Weights as exact fractions of one; a decimal such as 0.1 means one tenth, not its nearest float."""
-    parts = {name: Fraction(str(weight)) for name, weight in weights.items()}
-    total = sum(parts.values())
-    return {name: part / total for name, part in parts.items()}
+@dataclass(slots=True)
+class _Books:
+    """What the stages so far have used, and what is to be told."""
+
+    recipe: Recipe
+    available: Mapping[str, int]
+    used: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def room(self, pool: str) -> int:
+        """Sequences that a pool may still give."""
+        return max(0, room_of(self.available[pool], self.recipe.max_epochs) - self.used.get(pool, 0))
+
+    def use(self, counts: Mapping[str, int]) -> None:
+        """Note what a stage takes."""
+        for pool, count in counts.items():
+            self.used[pool] = self.used.get(pool, 0) + count
+
+    @property
+    def excused(self) -> Set[str]:
+        """Sources that may turn out empty: how much a model writes that is accepted is not known before."""
+        return set(self.recipe.synth_sources) if self.recipe.on_shortfall == "redistribute" else set()
 
 
-def _room(available: int, max_epochs: float) -> int:
-    return int(Fraction(str(max_epochs)) * available)
+def rounds_of(stage: Stage) -> int:
+    """How many rounds a stage is cut into."""
+    return stage.adapt.rounds if stage.adapt else 1
 
 
-def _empty(
-    stage: Stage,
-    wanted: Mapping[str, int],
-    available: Mapping[str, int],
-    sequence_length: int,
-    excused: Set[str],
-) -> list[str]:
-    """Why a source would contribute nothing; a weight without effect is an error, never a silent zero."""
-    total = sum(wanted.values())
-    if total == 0:
-        return [f"token_budget: got {stage.token_budget:,}, expected at least one sequence ({sequence_length:,})"]
-    empty = [name for name in wanted if available[name] == 0 and name not in excused]
-    missing = [f"source `{name}` has no whole sequence of {sequence_length:,} tokens" for name in empty]
-    need = {name: math.ceil(1 / _exact(stage.mixture)[name]) for name, count in wanted.items() if count == 0}
-    return missing + [
-        f"source `{name}` gets 0 of {total:,} sequences; raise token_budget to {_short(n * sequence_length, up=True)}"
-        " or its weight, or drop it"
-        for name, n in need.items()
-    ]
+def round_name(stage: Stage, number: int) -> str:
+    """What a round is called in the plan: `adapt-2`; a stage of one keeps its name."""
+    return f"{stage.name}-{number}" if stage.adapt else stage.name
 
 
-def _shortfall(
-    recipe: Recipe,
-    stage: Stage,
-    name: str,
-    wanted: Mapping[str, int],
-    available: Mapping[str, int],
-    used: Mapping[str, int],
-) -> str:
-    """One sentence on what is missing, and the three numbers that would each mend it."""
-    room = max(0, _room(available[name], recipe.max_epochs) - used[name])
-    need = Fraction(used[name] + wanted[name], available[name])
-    remedies = [f"raise max_epochs to {math.ceil(need * 100) / 100:g}"]
-    share = _exact(stage.mixture)[name]
-    budget = int(room / share) * recipe.sequence_length
-    if budget >= recipe.sequence_length:
-        remedies.append(f"cut token_budget from {_short(stage.token_budget)} to {_short(budget)}")
-    others = sum(Fraction(str(w)) for n, w in stage.mixture.items() if n != name)
-    fraction = Fraction(room, sum(wanted.values()))
-    if others and room:
-        weight = float(fraction / (1 - fraction) * others)
-        remedies.insert(0, f"lower its weight from {stage.mixture[name]:g} to {_floor(weight):g}")
-    return (
-        f"source `{name}` needs {float(need):.2f} epochs, max_epochs is {recipe.max_epochs:g};"
-        f" {', '.join(remedies[:-1])}{' or ' if len(remedies) > 1 else ''}{remedies[-1]}"
-    )
+def _asked(books: _Books, stage: Stage, index: int, revisions: Revisions) -> Iterator[Asked]:
+    """Yield what a stage asks for, round by round."""
+    total, rounds = stage.token_budget // books.recipe.sequence_length, rounds_of(stage)
+    topics: Mapping[str, Mapping[str, Fraction]] = {}
+    for number in range(1, rounds + 1):
+        name = round_name(stage, number)
+        topics = {**topics, **revisions.get(name, {})}
+        part = Fraction(number - 1, rounds), Fraction(number, rounds)
+        sequences = int(part[1] * total) - int(part[0] * total)
+        where = f"stages.{index} ({name})"
+        if sequences == 0:
+            need = rounds * books.recipe.sequence_length
+            told = f"token_budget: got {stage.token_budget:,}, expected at least one sequence"
+            books.problems.append(
+                f"{where}: {told} ({need:,})" if rounds == 1 else f"{where}: {told} a round ({need:,})"
+            )
+            return
+        sizes = Sizes(books.available, topics, books.recipe.sequence_length)
+        own = spans(stage, sizes, sequences, part)
+        yield Asked(name, where, number if stage.adapt else None, own, apportion(own))
 
 
-def _fit(
-    recipe: Recipe,
-    stage: Stage,
-    wanted: Mapping[str, int],
-    room: Mapping[str, int],
-    where: str,
-    problems: list[str],
-    warnings: list[str],
-) -> dict[str, int]:
-    """What the sources can give under `cap` or `redistribute`; says what it changed."""
-    total = sum(wanted.values())
-    if recipe.on_shortfall == "cap":
-        fitted = {name: min(count, room[name]) for name, count in wanted.items()}
-        warnings.append(f"{where}: capped at max_epochs, {sum(fitted.values()):,} of {total:,} sequences")
-        return fitted
-    if sum(room.values()) < total:
-        problems.append(
-            f"{where}: asks for {total:,} sequences, all its sources together have {sum(room.values()):,} left"
+def _planned(books: _Books, stage: Stage, asked: Asked) -> StagePlan:
+    recipe, segments = books.recipe, list(asked.segments)
+    found = [f"{asked.where}: {text}" for text in _empty(books, stage, asked)]
+    counts = asked.counts
+    short_of = [pool for pool, count in counts.items() if count > books.room(pool)]
+    if found:
+        books.problems += found
+    elif short_of and recipe.on_shortfall == "fail":
+        books.problems += [
+            f"{asked.where}: {remedy(recipe, stage, asked, pool, books.available[pool], books.used.get(pool, 0))}"
+            for pool in short_of
+        ]
+    elif short_of:
+        segments = _fitted(books, asked)
+    books.use(_totals(segments, counts))
+    return _stage_plan(books, stage, asked, segments)
+
+
+def _totals(segments: Iterable[Segment], pools: Iterable[str]) -> dict[str, int]:
+    own = list(segments)
+    return {pool: sum(segment.counts[pool] for segment in own) for pool in pools}
+
+
+def _fitted(books: _Books, asked: Asked) -> list[Segment]:
+    """The segments as far as the pools go, by the recipe's policy; says what it changed."""
+    room = {pool: books.room(pool) for pool in asked.counts}
+    if books.recipe.on_shortfall == "redistribute" and sum(room.values()) < asked.sequences:
+        books.problems.append(
+            f"{asked.where}: asks for {asked.sequences:,} sequences, all its sources together have"
+            f" {sum(room.values()):,} left"
         )
-        return dict(wanted)
-    fitted = _redistribute(stage.mixture, total, room)
-    moved = sum(max(0, wanted[name] - fitted[name]) for name in wanted)
-    warnings.append(f"{where}: {moved:,} of {total:,} sequences moved to other sources at max_epochs")
-    return fitted
+        return list(asked.segments)
+    segments, told = fit(books.recipe, asked, room)
+    books.warnings.append(told)
+    for pool, count in _totals(segments, asked.counts).items():
+        if count or not asked.counts[pool]:
+            continue
+        if source_of(pool) in books.excused:
+            books.warnings.append(f"{asked.where}: `{pool}` has no whole sequence left and gets none")
+        else:
+            told = f"0 sequences are left within max_epochs {books.recipe.max_epochs:g}"
+            books.problems.append(f"{asked.where}: source `{pool}` is used up: {told}")
+    return segments
 
 
-def _redistribute(weights: Mapping[str, float], total: int, room: Mapping[str, int]) -> dict[str, int]:
-    """Fill sources up to their room, then share the rest by weight among the others, until all fit."""
-    full: dict[str, int] = {}
-    while True:
-        open_weights = {name: weight for name, weight in weights.items() if name not in full}
-        parts = allocate(open_weights, sequences=total - sum(full.values()))
-        over = [name for name, count in parts.items() if count > room[name]]
-        if not over:
-            return {name: full.get(name, parts.get(name, 0)) for name in weights}
-        full |= {name: room[name] for name in over}
+def _empty(books: _Books, stage: Stage, asked: Asked) -> Iterator[str]:
+    """Why a pool would contribute nothing; a weight without effect is an error, never a silent zero."""
+    total, length = asked.sequences, books.recipe.sequence_length
+    for pool, share in asked.shares.items():
+        if share == 0 or source_of(pool) in books.excused:
+            continue
+        if books.available[pool] == 0:
+            yield f"source `{pool}` has no whole sequence of {length:,} tokens"
+        if asked.counts[pool] == 0:
+            need = math.ceil(1 / share) * length * rounds_of(stage)
+            yield (
+                f"source `{pool}` gets 0 of {total:,} sequences; raise token_budget to {short(need, up=True)}"
+                " or its weight, or drop it"
+            )
 
 
-def _stage_plan(
-    stage: Stage,
-    wanted: Mapping[str, int],
-    used: Mapping[str, int],
-    available: Mapping[str, int],
-    sequence_length: int,
-) -> StagePlan:
-    fractions = _exact(stage.mixture)
-    shares = {
-        name: Share(
-            weight=stage.mixture[name],
-            fraction=float(fractions[name]),
-            sequences=count,
-            tokens=count * sequence_length,
-            epochs=used[name] / available[name] if available[name] else 0.0,
+def _resampled(books: _Books, stage: ResampleStage, index: int, planned: Iterable[StagePlan]) -> StagePlan:
+    """A part of an earlier stage's sequences again, of every pool the same."""
+    own, where = stage.resample, f"stages.{index} ({stage.name})"
+    earlier = [each for each in planned if each.stage == own.stage]
+    before: dict[str, int] = {}
+    for each in earlier:
+        for pool, share in each.sources.items():
+            before[pool] = before.get(pool, 0) + share.sequences
+    counts = {pool: int(exact(own.fraction) * count) for pool, count in before.items()}
+    if not sum(counts.values()):
+        books.problems.append(
+            f"{where}: got {own.fraction:g} of {sum(before.values()):,} sequences, expected one at least"
         )
-        for name, count in wanted.items()
+    for pool, count in counts.items():
+        if count > books.room(pool):
+            need = Fraction(books.used.get(pool, 0) + count, books.available[pool])
+            books.problems.append(
+                f"{where}: source `{pool}` needs {float(need):.2f} epochs, max_epochs is {books.recipe.max_epochs:g};"
+                f" raise max_epochs to {math.ceil(need * 100) / 100:g} or lower the fraction"
+            )
+    books.use(counts)
+    total = sum(counts.values())
+    shares = {pool: Fraction(count, total) if total else Fraction(0) for pool, count in counts.items()}
+    sources = {pool: _share(books, pool, float(shares[pool]), shares[pool], count) for pool, count in counts.items()}
+    tokens = total * books.recipe.sequence_length
+    return StagePlan(stage.name, tokens, total, sources, (Segment(total, counts),), stage.name, resample=own.stage)
+
+
+def _stage_plan(books: _Books, stage: Stage, asked: Asked, segments: list[Segment]) -> StagePlan:
+    counts, shares = _totals(segments, asked.counts), asked.shares
+    total = sum(counts.values())
+    sources = {
+        pool: _share(books, pool, _weight(stage, asked, pool), shares[pool], count) for pool, count in counts.items()
     }
-    return StagePlan(stage.name, stage.token_budget, sum(wanted.values()), shares)
+    is_round = asked.round is not None
+    budget = total * books.recipe.sequence_length if is_round else stage.token_budget
+    return StagePlan(asked.name, budget, total, sources, tuple(segments), stage.name, asked.round)
 
 
-def _repeats(used: Mapping[str, int], available: Mapping[str, int]) -> list[str]:
-    return [
-        f"source `{name}` is repeated: {used[name] / available[name]:.2f} epochs"
-        for name in used
-        if used[name] > available[name] > 0
-    ]
+def _weight(stage: Stage, asked: Asked, pool: str) -> float:
+    """The weight that stands in the recipe, where one stands there for the pool; else its share at first."""
+    entry = stage.mixture.get(pool) if isinstance(stage.mixture, dict) and stage.replay is None else None
+    written = entry.start if isinstance(entry, Ramp) else None if isinstance(entry, Part) else entry
+    return float(asked.spans[0].start[pool]) if written is None else written
 
 
-def _floor(value: float) -> float:
-    """Rounded down to three significant digits, so that the advice still fits."""
-    scale = 10.0 ** (math.floor(math.log10(value)) - 2)
-    return math.floor(value / scale) * scale
+def _share(books: _Books, pool: str, weight: float, fraction: Fraction, count: int) -> Share:
+    length, available = books.recipe.sequence_length, books.available[pool]
+    epochs = books.used[pool] / available if available else 0.0
+    fresh = effective_tokens(available * length, epochs)
+    return Share(weight, float(fraction), count, count * length, epochs, fresh)
 
 
-def _short(tokens: int, *, up: bool = False) -> str:
-    """A token count as a recipe would write it, to three decimals: `46.125M`; rounded down unless `up`."""
-    for suffix, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):
-        if tokens >= size:
-            unit = size // 1000
-            whole = -(-tokens // unit) if up else tokens // unit
-            return f"{whole / 1000:.10g}{suffix}"
-    return str(tokens)
+def _repeats(books: _Books) -> Iterator[str]:
+    """What repeats, and what that is worth."""
+    for pool, used in books.used.items():
+        available = books.available[pool]
+        if used > available > 0:
+            epochs = used / available
+            worth = fresh_equivalent(epochs) / epochs
+            told = f"source `{pool}` is repeated: {epochs:.2f} epochs"
+            if epochs > MANY_EPOCHS:
+                told += f", more than {MANY_EPOCHS:g}: its tokens are worth {worth:.0%} of fresh ones"
+            yield told

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt
 from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
 from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
+from mixer.recipe_stage import AnyStage, Stage, Validation
 from mixer.recipe_synth import Model, Synth
 
 
@@ -114,16 +115,6 @@ AnyTokenizer = Annotated[
 ]
 
 
-class Stage(Section):
-    """A span of training with its own budget and mixture."""
-
-    name: Name
-    token_budget: Count
-    """Tokens of this stage, such as 30M or 92.5B; whole sequences are used, rounded down."""
-    mixture: dict[Name, Annotated[float, Strict(), Field(gt=0.0, allow_inf_nan=False)]] = Field(min_length=1)
-    """Source name -> weight in tokens; any scale, 6:2:2 is 60%, 20%, 20%."""
-
-
 class Recipe(Section):
     """All that a run needs."""
 
@@ -147,7 +138,8 @@ class Recipe(Section):
     """Most passes over one source, over all stages."""
     on_shortfall: Literal["fail", "cap", "redistribute"] = "fail"
     """When a source would pass `max_epochs`: fail, shorten the stage, or give the rest to the others."""
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    validation: Validation | None = None
+    stages: tuple[AnyStage, ...] = Field(min_length=1)
 
     @property
     def page_sources(self) -> dict[str, PageSource]:
@@ -158,3 +150,8 @@ class Recipe(Section):
     def synth_sources(self) -> dict[str, SynthSource]:
         """The sources that are written by a model, by name."""
         return {name: source for name, source in self.sources.items() if isinstance(source, SynthSource)}
+
+    @property
+    def mixed_stages(self) -> tuple[Stage, ...]:
+        """The stages with a mixture of their own."""
+        return tuple(stage for stage in self.stages if isinstance(stage, Stage))

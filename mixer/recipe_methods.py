@@ -53,7 +53,7 @@ class OsftMethod(Section):
     target_retention: Share = 0.8
     """The paper's trr, with `rank: importance`."""
     protect: Literal["block", "left", "right", "both"] = "block"
-    """What an update may not touch: the paper's block, the left or right directions, or either (as mini_trainer does)."""
+    """What an update may not touch: the block of the paper, left or right directions, or either (mini_trainer)."""
     targets: tuple[str, ...] = ("*_proj",)
     """Modules whose matrices are protected, by the last part of their names, as shell patterns."""
     every: Annotated[StrictInt, Field(ge=1)] = 1

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mixer import recipe_scores_problems, recipe_synth_problems
+from mixer import recipe_scores_problems, recipe_stage_problems, recipe_synth_problems
 from mixer.recipe import Recipe, TokenizerSpec
 from mixer.recipe_section import PACKAGED
 from mixer.recipe_yaml import Problem, Spot, show
@@ -88,6 +88,7 @@ def _models(spot: Spot, tree: Any) -> list[type[BaseModel]]:
         annotations = [inner for each in annotations for inner in _inside(each, key)]
         tree = _child(tree, key)
         annotations = [each for each in annotations if _fits_kind(each, tree)]
+        annotations = _fitting_keys(annotations, tree)
     return [each for each in annotations if _is_model(each)]
 
 
@@ -118,6 +119,25 @@ def _fits_kind(annotation: Any, tree: Any) -> bool:
     if not _is_model(annotation) or not isinstance(tree, dict) or "kind" not in tree:
         return True
     return "kind" not in annotation.model_fields or tree["kind"] in _kinds(annotation)
+
+
+def _fitting_keys(annotations: Sequence[Any], tree: Any) -> list[Any]:
+    """Of several things that may stand here, those of whose keys one stands here."""
+    if not isinstance(tree, dict) or any(_is_model(each) and "kind" in each.model_fields for each in annotations):
+        return list(annotations)
+    fitting = [
+        each
+        for each in annotations
+        if not _is_model(each) or {field.alias or name for name, field in each.model_fields.items()} & set(tree)
+    ]
+    whole = [each for each in fitting if _is_model(each) and _required(each) <= set(tree)]
+    if len(fitting) > 1 and whole:
+        return whole
+    return fitting if any(_is_model(each) or typing.get_origin(each) is dict for each in fitting) else list(annotations)
+
+
+def _required(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items() if field.is_required()}
 
 
 def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
@@ -205,51 +225,10 @@ def _at(spot: Spot, tree: Any) -> Any:
 
 
 def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
-    yield from _unknown_and_unused_sources(tree)
-    yield from _repeated_stage_names(tree)
+    yield from recipe_stage_problems.find(tree, unknown, nearest)
     yield from _idle_tokens(tree)
     yield from recipe_synth_problems.find(tree, unknown)
     yield from recipe_scores_problems.find(tree, unknown)
-
-
-def _stages(tree: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
-    stages = tree.get("stages")
-    return [
-        (index, stage)
-        for index, stage in enumerate(stages if isinstance(stages, list) else [])
-        if isinstance(stage, dict)
-    ]
-
-
-def _unknown_and_unused_sources(tree: Mapping[str, Any]) -> Iterator[Problem]:
-    sources = tree.get("sources")
-    if not isinstance(sources, dict):
-        return
-    mixtures = [(("stages", index, "mixture"), stage.get("mixture")) for index, stage in _stages(tree)]
-    used: set[str | None] = set()
-    for spot, mixture in mixtures:
-        for name in mixture if isinstance(mixture, dict) else ():
-            used |= {name, None if name in sources else nearest(name, sources)}
-            if name not in sources:
-                told = unknown("source", name, list(sources), plural="sources")
-                yield Problem(spot, told, (*spot, name, _KEY))
-    if not mixtures or not all(isinstance(mixture, dict) for _, mixture in mixtures):
-        return
-    for name in sources:
-        if name not in used:
-            told = f"source `{name}` is in no stage's mixture"
-            yield Problem(("sources", name), told, ("sources", name, _KEY))
-
-
-def _repeated_stage_names(tree: Mapping[str, Any]) -> Iterator[Problem]:
-    first: dict[str, int] = {}
-    for index, stage in _stages(tree):
-        name = stage.get("name")
-        if not isinstance(name, str):
-            continue
-        if first.setdefault(name, index) != index:
-            spot = ("stages", index, "name")
-            yield Problem(spot, f"got {show(name)}, expected another name: stages.{first[name]} has it", spot)
 
 
 def _idle_tokens(tree: Mapping[str, Any]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import numpy as np
 import polars as pl
 
 from mixer.errors import ShardError
-from mixer.pack import Packing, pack
+from mixer.layout import Group
+from mixer.pack import Packing, join, pack
 from mixer.run import read_json, sha256, write_json
 from mixer.tokens import Encoder
 from mixer.types import Shard
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same documents would be packed otherwise."""
 
 _SHARD_TOKENS = 1 << 25
@@ -60,7 +61,7 @@ class TokenFiles:
 def write(
     folder: Path,
     tokens: TokenFiles,
-    order: np.ndarray,
+    groups: Sequence[Group],
     encoder: Encoder,
     *,
     source: str,
@@ -72,7 +73,7 @@ def write(
     Args:
         folder: An empty folder.
         tokens: The source's encoded documents.
-        order: The documents in the order to pack them.
+        groups: The documents, by row, in the order to pack them.
         encoder: Whose frame every shard is checked against.
         source: Its name, for messages.
         sequence_length: Tokens a sequence.
@@ -81,7 +82,7 @@ def write(
     Raises:
         ShardError: A shard breaks the frame: an id outside the vocabulary, or a control token inside a document.
     """
-    packed = pack(tokens.lengths[order], sequence_length=sequence_length, packing=packing)
+    packed, parts = _packed(tokens.lengths, groups, sequence_length, packing)
     step = max(1, _SHARD_TOKENS // sequence_length)
     shards = []
     for number, first in enumerate(range(0, packed.sequences, step)):
@@ -92,7 +93,7 @@ def write(
                 "sequence": packed.sequence[lo:hi],
                 "offset": packed.offset[lo:hi].astype(np.uint32),
                 "length": packed.length[lo:hi].astype(np.uint32),
-                "document": order[packed.document[lo:hi]],
+                "document": packed.document[lo:hi],
                 "document_start": packed.document_start[lo:hi],
             }
         )
@@ -113,9 +114,27 @@ def write(
                 spans_sha256=sha256(folder / f"{name}.spans.parquet"),
             )
         )
-    index = _index(shards, packed, tokens, encoder, sequence_length, packing)
+    index = _index(shards, packed, tokens, encoder, sequence_length, packing) | {"parts": parts}
     write_json(folder / "index.json", index)
     return index
+
+
+def _packed(
+    lengths: np.ndarray, groups: Sequence[Group], sequence_length: int, packing: str
+) -> tuple[Packing, list[dict[str, Any]]]:
+    """All groups packed, one after the other, and where each of them lies."""
+    packings: list[Packing] = []
+    parts: list[dict[str, Any]] = []
+    first = 0
+    for group in groups:
+        begin = first
+        for rows in group.runs:
+            own = pack(lengths[rows], sequence_length=sequence_length, packing=packing)
+            packings.append(replace(own, document=rows[own.document], sequence=own.sequence + first))
+            first += own.sequences
+        part = {"topic": group.topic, "held_out": group.held_out}
+        parts.append(part | {"first_sequence": begin, "sequences": first - begin})
+    return join(packings), parts
 
 
 def _blocks(

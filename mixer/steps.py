@@ -1,5 +1,6 @@
 """What was done from what: the record that lets a rerun skip a step, or say why it redoes it."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -27,7 +28,8 @@ class Steps:
     def reason(self, name: str, inputs: Mapping[str, Any], target: Path) -> str:
         """Why the step must run, in a few words; empty when its result is there and was made from these inputs."""
         record = self._record.get(name)
-        why = changed(record and record["inputs"], inputs)
+        # As they will be read back: a tuple becomes a list.
+        why = changed(record and record["inputs"], json.loads(json.dumps(dict(inputs), default=str)))
         if not why and record and {n: size for n, (size, _) in record["files"].items()} != files_of(target):
             return "its files are gone or changed"
         return why

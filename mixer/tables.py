@@ -38,8 +38,11 @@ def tokens(count: float) -> str:
 
 
 def show_plan(plan: Plan) -> None:
-    """Print the plan: a line for each source in each stage, then the warnings."""
-    heads = ("stage", "source", "weight", "fraction", "available", "sequences", "tokens", "epochs so far")
+    """Print the plan: a line for each pool in each stage, then the warnings.
+
+    `worth` is what the tokens of a repeated pool, all stages so far, are worth in fresh ones.
+    """
+    heads = ("stage", "source", "weight", "fraction", "available", "sequences", "tokens", "epochs so far", "worth")
     table = _table(*heads, left=2)
     for stage in plan.stages:
         for name, share in stage.sources.items():
@@ -53,11 +56,21 @@ def show_plan(plan: Plan) -> None:
                 f"{share.sequences:,}",
                 tokens(share.tokens),
                 f"{mark}{share.epochs:.2f}",
+                tokens(share.fresh_tokens) if share.epochs > 1 else "",
             )
         total = stage.sequences * plan.sequence_length
         asked = f"of {tokens(stage.token_budget)} asked"
-        table.add_row(stage.name, "total", "", "", "", f"{stage.sequences:,}", tokens(total), asked, style="dim")
+        table.add_row(stage.name, "total", "", "", "", f"{stage.sequences:,}", tokens(total), asked, "", style="dim")
     _print(table, *[f"warning: {warning}" for warning in plan.warnings])
+
+
+def show_round(name: str, changes: Sequence[Any]) -> None:
+    """Print what a round's losses did, topic by topic, and what the next round makes of it."""
+    table = _table(name, "loss before", "loss after", "factor", "share before", "share now")
+    for one in changes:
+        losses = f"{one.loss_before:.4f}", f"{one.loss_after:.4f}"
+        table.add_row(one.pool, *losses, f"{one.factor:.3f}", f"{one.share_before:.3f}", f"{one.share_now:.3f}")
+    _print(table, "")
 
 
 def show_ledgers(ledgers: Mapping[str, "Ledger"], counts: Mapping[str, Mapping[str, int]]) -> None:

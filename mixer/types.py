@@ -66,24 +66,80 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """What stages draw from: the packed sequences of a source, or those of one of its topics.
+
+    Args:
+        first: Number of its first sequence within the source.
+        available: Whole sequences in one epoch; what is held out or left out by quantile does not count.
+    """
+
+    source: str
+    topic: str | None
+    first: int
+    available: int
+
+    @property
+    def name(self) -> str:
+        """`source`, or `source/topic`; a source's own name has no `/`."""
+        return self.source if self.topic is None else f"{self.source}/{self.topic}"
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
-    """What one source gives to one stage. `epochs` counts all passes over the source so far."""
+    """What one pool gives to one stage.
+
+    Args:
+        weight: As the recipe says, at the stage's beginning; of a nested or computed one, its share.
+        fraction: Of the stage's tokens, as asked for.
+        sequences: What it gives.
+        tokens: The same in tokens.
+        epochs: Passes over the pool, all stages so far.
+        fresh_tokens: What all its tokens so far are worth in fresh ones (Muennighoff et al., arXiv 2305.16264).
+    """
 
     weight: float
     fraction: float
     sequences: int
     tokens: int
     epochs: float
+    fresh_tokens: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A span of a stage in which every pool's rate is constant or moves along a straight line.
+
+    Args:
+        counts: Pool -> sequences; they sum to `sequences`.
+        slopes: Pool -> change of its rate from the first to the last place, in units of 2**-28; they sum to 0.
+    """
+
+    sequences: int
+    counts: Mapping[str, int]
+    slopes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage in whole sequences; `sources` keeps the order of the recipe's mixture."""
+    """One stage in whole sequences; `sources` keeps the order of the recipe's mixture.
+
+    Args:
+        sources: Pool -> what it gives.
+        segments: How its shares move within the stage.
+        stage: The recipe's stage, of which this may be one round.
+        round: Which round of that stage, from 1, or None.
+        resample: The earlier stage that it trains on again, or None.
+    """
 
     name: str
     token_budget: int
     sequences: int
     sources: Mapping[str, Share]
+    segments: tuple[Segment, ...] = ()
+    stage: str = ""
+    round: int | None = None
+    resample: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +147,8 @@ class Plan:
     """The recipe resolved against real (or estimated, or declared) sources.
 
     Args:
-        available: Source name -> whole sequences that one epoch holds.
-        estimated: Names whose `available` is a sample's extrapolation or a declaration.
+        available: Pool -> whole sequences that one epoch holds.
+        estimated: Pools whose `available` is a sample's extrapolation or a declaration.
     """
 
     stages: tuple[StagePlan, ...]
@@ -104,19 +160,21 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What one stage draws from one source.
+    """What one stage draws from one pool.
 
     Args:
-        name: Source name; with the seed it decides the shuffle, so other sources do not matter.
+        name: Pool; with the seed it decides the shuffle, so other pools do not matter.
         available: Whole sequences in one epoch.
         start: Sequences that earlier stages have already drawn.
         count: Sequences that this stage draws.
+        first: Number of the pool's first sequence within its source.
     """
 
     name: str
     available: int
     start: int
     count: int
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curricula.order import order, prefix_bound
+from curricula.order import prefix_bound
+from curricula.scheduler import Scheduler
 from curricula.score import open_score
 from mixer.build import build
 from mixer.errors import PlanError, SourceError
@@ -39,7 +40,7 @@ def run_build(folder: Path, run: str = "run", workers: int = 1, **changes):
         run=folder / run,
         store=folder / "store",
         workers=workers,
-        scheduler=order,
+        scheduler=Scheduler(),
         synthesize=toys.no_synthesis,
         open_score=open_score,
         say=said.append,
@@ -51,7 +52,7 @@ def hashes(run: Path, *folders: str) -> dict[str, str]:
     """Relative name -> SHA-256 of every file below the folders of a Run."""
     return {
         path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for name in folders or ("documents", "dropped", "shards", "order", "plan.json")
+        for name in folders or ("documents", "dropped", "shards", "order", "realised", "plan.json")
         for path in sorted([run / name] if (run / name).is_file() else (run / name).rglob("*"))
         if path.is_file()
     }
@@ -130,7 +131,8 @@ def test_another_mixture_keeps_every_shard_and_says_why_the_order_is_redone(fold
     before = hashes(folder / "run", "documents", "shards")
     stages = [{"name": "adapt", "token_budget": 9600, "mixture": {"web": 1, "books": 1, "pages": 1}}]
     _, said = run_build(folder, stages=stages)
-    assert [line for line in said if not line.startswith("skip")] == ["redo order: stages changed"]
+    redone = ["redo order: stages changed", "redo realised: orders changed"]
+    assert [line for line in said if not line.startswith("skip")] == redone
     assert hashes(folder / "run", "documents", "shards") == before
 
 
@@ -224,7 +226,7 @@ def test_filters_and_their_reasons_reach_the_ledger(folder):
 
 def test_the_manifest_holds_the_hash_of_every_file(folder):
     built, _ = run_build(folder)
-    found = hashes(folder / "run", "documents", "dropped", "shards", "order", "dedup")
+    found = hashes(folder / "run", "documents", "dropped", "shards", "order", "realised", "dedup")
     assert {name: entry["sha256"] for name, entry in built.manifest["files"].items()} == found
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 import zstandard
 
-from curricula.order import order
+from curricula.scheduler import Scheduler
 from curricula.score import open_score
 from mixer.build import build
 from mixer.errors import PlanError, SourceError
@@ -71,7 +71,7 @@ def run_build(folder: Path, on_error: str):
         run=folder / "run",
         store=folder,
         workers=1,
-        scheduler=order,
+        scheduler=Scheduler(),
         synthesize=toys.no_synthesis,
         open_score=open_score,
         say=lambda _: None,

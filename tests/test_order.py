@@ -52,14 +52,14 @@ def test_a_hundred_random_mixtures_stay_within_the_bound_at_every_prefix():
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=12).filter(any))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_counts_stay_within_the_bound(counts):
     active = sum(count > 0 for count in counts)
     assert worst_deviation(whole(interleave(counts)), counts) <= prefix_bound(active) + 1e-9
 
 
 @given(st.integers(1, 500), st.integers(0, 2000), st.integers(1, 1500), st.integers(0, 2**40))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_nothing_repeats_before_everything_was_seen(available, start, count, seed):
     drawn = whole(order([Draw("web", available, 0, start + count)], seed=seed))[:, 1]
     for epoch in range(0, len(drawn), available):

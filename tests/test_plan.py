@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer.errors import PlanError
-from mixer.plan import allocate, plan
+from mixer.mixture import allocate
+from mixer.plan import plan
 from mixer.recipe import Recipe
 
 NAMES = ("science", "qa", "replay")

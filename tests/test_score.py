@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curricula.order import order
+from curricula.scheduler import Scheduler
 from curricula.score import open_score
 from mixer.build import build
 from mixer.errors import RecipeError
@@ -237,7 +237,7 @@ def test_what_was_written_is_scored_and_filtered_too(tmp_path):
                 run=tmp_path / "run",
                 store=tmp_path / "store",
                 workers=1,
-                scheduler=order,
+                scheduler=Scheduler(),
                 synthesize=synthesizer,
                 open_score=open_score,
                 say=said.append,

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from mixer.errors import ShardError
+from mixer.layout import Group
 from mixer.shard import Sequences, TokenFiles, write
 from mixer.tokens import Encoder
 
@@ -36,7 +37,7 @@ def written(tmp_path, documents=DOCUMENTS, order=(2, 0, 3, 1), encoder=None, pac
     index = write(
         folder,
         tokens,
-        np.array(order),
+        [Group(None, held_out=False, runs=(np.array(order),))],
         encoder or toy_encoder(),
         source="toy",
         sequence_length=length,

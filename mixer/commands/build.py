@@ -14,9 +14,9 @@ from mixer.commands.options import (
     Set,
     build_options,
     load_recipe,
+    open_scheduler,
     open_synthesizer,
     run_folder,
-    schedule,
     score_opener,
     spelled,
 )
@@ -37,9 +37,9 @@ def build(
     Example: mixer build recipes/quickstart.yaml --workers 2
     """
     from mixer import tables
-    from mixer.build import as_json
     from mixer.build import build as build_run
     from mixer.execute import check_executor
+    from mixer.ordering import as_json
 
     loaded, path = load_recipe(recipe, set_)
     target = run_folder(run, loaded)
@@ -51,7 +51,7 @@ def build(
             "synthesize": synthesize,
             "open_score": score_opener(synthesize),
         }
-        built = build_run(loaded, **where, scheduler=schedule)
+        built = build_run(loaded, **where, scheduler=open_scheduler())
     if json_:
         typer.echo(
             json.dumps(as_json(built.plan) | {"run": str(target), "sources": built.manifest["sources"]}, indent=2)

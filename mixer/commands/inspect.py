@@ -27,8 +27,8 @@ def plan(recipe: RecipeFile, run: RunFolder = None, set_: Set = None, json_: Jso
     Example: mixer plan recipes/quickstart.yaml
     """
     from mixer import tables
-    from mixer.build import as_json
     from mixer.estimate import estimate
+    from mixer.ordering import as_json
 
     loaded, path = load_recipe(recipe, set_)
     estimated = estimate(loaded, base=path.parent, run=run_folder(run, loaded), store=store(), say=say)

@@ -13,6 +13,7 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe fil
 RunFolder = Annotated[
     Path | None, typer.Option("--run", help="The Run folder. Default: runs/NAME.", show_default=False)
 ]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A Run folder, such as runs/quickstart.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value: stages.0.token_budget=30M."),
@@ -37,11 +38,11 @@ def build_options(recipe: Path, run: Path, workers: int | None) -> dict[str, Any
     return {"base": recipe.parent, "run": run, "store": store(), "workers": count, "say": say}
 
 
-def schedule(*draws: Any, seed: int) -> Any:
-    """The training order of a stage; `curricula.order.order`, imported when it is needed."""
-    from curricula.order import order
+def open_scheduler() -> Any:
+    """What orders stages; imported when it is needed."""
+    from curricula.scheduler import Scheduler
 
-    return order(*draws, seed=seed)
+    return Scheduler()
 
 
 def score_opener(synthesizer: Any) -> Any:
