@@ -198,7 +198,7 @@ def table(report: dict[str, Any]) -> None:
     print("    " + " " * 20 + "".join(f"{name[:9]:>10}" for name in guessed) + "    recall")
     for name in names:
         row = report["confusion"][name]
-        recall = "  one site" if report["recall"][name] is None else f"{report['recall'][name]:10.2f}"
+        recall = "  untested" if report["recall"][name] is None else f"{report['recall'][name]:10.2f}"
         print(f"    {name:20}" + "".join(f"{row.get(guess, 0) or '.':>10}" for guess in guessed) + recall)
 
 
