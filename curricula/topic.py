@@ -2,6 +2,7 @@
 
 The head learns from labelled documents, or stands on a description of each label where there are none. Llama-3-SynE
 (arXiv 2407.18743) has a large model label some web pages and a small one learn from them: `train` with those labels.
+Where the site of each document is told, what the others of its site are about counts too: see `linear.by_group`.
 
 Price: the packaged encoder reads English only, and a document is judged by a few windows, not in full.
 """
@@ -15,18 +16,20 @@ import numpy as np
 
 from curricula import linear
 from curricula.linear import Linear
+from curricula.phrases import Phrases, pooled, unit
+from curricula.phrases import load as load_phrases
 from mixer.embed import Embed, Encoder
 from mixer.errors import RecipeError, SourceError
 from mixer.run import digest, read_json, staged, write_json
 
 UNKNOWN = "unknown"
 THRESHOLD = 0.3
-"""Probability that a label needs; of nine labels, nine in ten pages of unseen sites reach it (benchmarks/topic.py)."""
+"""Probability that a label needs; of nine labels, 19 in 20 pages of unseen sites reach it (benchmarks/topic.py)."""
 TEMPERATURE = 0.05
 """Cosines to descriptions lie close together; a lead of one temperature multiplies the odds by e."""
 RIDGES = (1.0, 0.03, 0.001)
 """What `train` tries: seeds of few sites must be held close to the descriptions, those of many may speak freely."""
-VERSION = 2
+VERSION = 3
 """Raise it when the same document and head, or the same descriptions, would give another topic."""
 _WINDOWS = 4
 _WINDOW_CHARS = 1000
@@ -47,23 +50,32 @@ class TopicModel:
     """Names what documents are about.
 
     Attributes:
-        head: The classifier on `embedded` documents.
+        head: The classifier on `pooled` documents.
         threshold: Below this probability a document's topic is `unknown`.
         report: How it did on groups held out of training; see `train`.
+        phrases: Those of the descriptions, if it stands on some.
     """
 
     head: Linear
     threshold: float = THRESHOLD
     report: Mapping[str, Any] = field(default_factory=dict)
+    phrases: Phrases | None = None
 
-    def predict(self, texts: Sequence[str], embed: Embed | None = None) -> list[Topic]:
+    def predict(
+        self, texts: Sequence[str], embed: Embed | None = None, sites: Sequence[str] | None = None
+    ) -> list[Topic]:
         """The topic of each text, in order; a text without any character but space is `unknown` with 0.0.
 
         Args:
             texts: Documents, of any length.
             embed: The encoder that the model was trained with, if not the packaged one.
+            sites: The site or book of each text. Then texts of one site lend each other what they are about, as far
+                as they agree; a text whose site has no other here is judged alone.
         """
-        return list(map(self._topic, texts, self.head.probabilities(embedded(texts, embed or Encoder().embed))))
+        probabilities = self.head.probabilities(embedded(texts, embed or Encoder().embed, self.phrases))
+        if sites is not None:
+            probabilities = linear.by_group(probabilities, sites)
+        return list(map(self._topic, texts, probabilities))
 
     def _topic(self, text: str, probabilities: np.ndarray) -> Topic:
         if not text.strip():
@@ -75,15 +87,17 @@ class TopicModel:
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides a prediction, the encoder's own weights left out."""
-        return digest([VERSION, self.head.fingerprint, self.threshold])
+        phrases = self.phrases.fingerprint if self.phrases else None
+        return digest([VERSION, self.head.fingerprint, self.threshold, phrases])
 
     def save(self, folder: Path) -> None:
-        """Write `head.npz` and `topic.json`; an older folder of that name is replaced."""
+        """Write `head.npz`, `phrases.npz` if there are any, `topic.json`; an older folder of that name is replaced."""
+        told = {"version": VERSION, "threshold": self.threshold, "report": dict(self.report)}
         with staged(folder) as scratch:
             self.head.save(scratch / "head.npz")
-            write_json(
-                scratch / "topic.json", {"version": VERSION, "threshold": self.threshold, "report": dict(self.report)}
-            )
+            if self.phrases:
+                self.phrases.save(scratch / "phrases.npz")
+            write_json(scratch / "topic.json", told | {"phrases": self.phrases is not None})
 
 
 def load(folder: Path) -> TopicModel:
@@ -102,7 +116,8 @@ def load(folder: Path) -> TopicModel:
             f"{folder}: got a topic model of version {stored.get('version')}, expected {VERSION}",
             hint="train the topic model again",
         )
-    return TopicModel(head, float(stored["threshold"]), stored["report"])
+    phrases = load_phrases(folder / "phrases.npz") if stored["phrases"] else None
+    return TopicModel(head, float(stored["threshold"]), stored["report"], phrases)
 
 
 def windows(text: str) -> list[str]:
@@ -117,17 +132,15 @@ def windows(text: str) -> list[str]:
     return [text[start : start + _WINDOW_CHARS] for start in starts]
 
 
-def embedded(texts: Sequence[str], embed: Embed) -> np.ndarray:
-    """(texts, dimensions) float32 unit vectors: the mean direction of each text's windows."""
-    batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
-    return np.concatenate([_embedded(batch, embed) for batch in batches]) if batches else embed([])
+def embedded(texts: Sequence[str], embed: Embed, phrases: Phrases | None = None) -> np.ndarray:
+    """`pooled` windows of each text."""
+    batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)] or [[]]
+    return np.concatenate([_embedded(batch, embed, phrases) for batch in batches])
 
 
-def _embedded(texts: Sequence[str], embed: Embed) -> np.ndarray:
+def _embedded(texts: Sequence[str], embed: Embed, phrases: Phrases | None) -> np.ndarray:
     pieces = [windows(text) for text in texts]
-    rows = embed([window for own in pieces for window in own])
-    starts = np.cumsum([0, *map(len, pieces[:-1])])
-    return _unit(np.add.reduceat(rows, starts, axis=0)).astype(np.float32)
+    return pooled(embed([window for own in pieces for window in own]), list(map(len, pieces)), phrases)
 
 
 def zero_shot(
@@ -139,12 +152,14 @@ def zero_shot(
 ) -> TopicModel:
     """A model that compares documents with a description of each label; nothing is trained, so nothing is reported.
 
-    A label lies midway between its name and description as a whole and the phrases that commas part the latter into:
-    pages of sites not seen are named better so than by either alone (benchmarks/topic.py).
+    A label's score is the mean of two cosines: of the document with a point midway between the description as a whole
+    and the phrases that commas part it into, and of each window with the nearest phrase, since a page is about one
+    field of its discipline, not about all (benchmarks/topic.py). A label with many phrases draws more: give each about
+    as many.
 
     Args:
         labels: Name -> description, in the encoder's language: its fields, as in `disciplines.FIELDS`.
-        temperature: Lead in cosine that multiplies the odds by e.
+        temperature: Lead in score that multiplies the odds by e.
         threshold: Below this probability a topic is `unknown`.
         embed: Another encoder than the packaged one.
 
@@ -153,19 +168,19 @@ def zero_shot(
     """
     _check_labels(labels)
     encode = embed or Encoder().embed
-    described = np.stack([_described(name, description, encode) for name, description in labels.items()])
-    return TopicModel(Linear(tuple(labels), described.T / temperature, np.zeros(len(labels))), threshold)
+    parts = [_parts(*item) for item in labels.items()]
+    wholes = encode([f"{name}: {description}" for name, description in labels.items()])
+    vectors = encode([phrase for own in parts for phrase in own])
+    starts = np.cumsum([0, *map(len, parts)])[:-1]
+    middles = unit(wholes + unit(np.add.reduceat(vectors, starts, axis=0, dtype=np.float64)))
+    weights = np.concatenate([middles.T, np.eye(len(labels))]) / (2 * temperature)
+    return TopicModel(
+        Linear(tuple(labels), weights, np.zeros(len(labels))), threshold, phrases=Phrases(vectors, starts)
+    )
 
 
-def _described(name: str, description: str, embed: Embed) -> np.ndarray:
-    phrases = [phrase.strip() for phrase in description.split(",") if phrase.strip()]
-    rows = embed([f"{name}: {description}", *phrases]).astype(np.float64)
-    return _unit(rows[0] + _unit(rows[1:].sum(axis=0)))
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of length one; what points nowhere, as opposite directions in sum do, stays as it is."""
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.finfo(np.float32).tiny))
+def _parts(name: str, description: str) -> list[str]:
+    return [phrase.strip() for phrase in description.split(",") if phrase.strip()] or [name]
 
 
 def train(
@@ -199,8 +214,8 @@ def train(
     _check_labels(labels)
     _check_seeds(texts, labels, groups, descriptions)
     encode = embed or Encoder().embed
-    features = embedded(texts, encode)
-    prior = zero_shot(descriptions, embed=encode).head if descriptions else None
+    prior = zero_shot(descriptions, embed=encode) if descriptions else None
+    features = embedded(texts, encode, prior.phrases if prior else None)
     return fitted(features, labels, groups, prior, ridges=RIDGES if ridge is None else (ridge,), threshold=threshold)
 
 
@@ -208,16 +223,18 @@ def fitted(
     features: np.ndarray,
     labels: Sequence[str],
     groups: Sequence[str],
-    prior: Linear | None,
+    prior: TopicModel | None,
     *,
     ridges: Sequence[float] = RIDGES,
     threshold: float = THRESHOLD,
 ) -> TopicModel:
-    """What `train` gives, from documents already embedded."""
-    reports = {one: linear.held_out(features, labels, groups, one, prior, threshold) for one in ridges}
+    """What `train` gives, from documents already `pooled` with the phrases of the prior."""
+    near = prior.head if prior else None
+    reports = {one: linear.held_out(features, labels, groups, one, near, threshold) for one in ridges}
     best = max(reports, key=lambda one: reports[one]["accuracy"] or 0.0)
     report = reports[best] | {"ridge": best, "by_ridge": {str(one): r["accuracy"] for one, r in reports.items()}}
-    return TopicModel(linear.fit(features, labels, sorted(set(labels)), best, prior), threshold, report)
+    head = linear.fit(features, labels, sorted(set(labels)), best, near)
+    return TopicModel(head, threshold, report, prior.phrases if prior else None)
 
 
 def _check_seeds(

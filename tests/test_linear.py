@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curricula.linear import Linear, fit, folds, held_out, load, minimise, score
+from curricula.linear import Linear, by_group, fit, folds, held_out, load, minimise, score
 from mixer.errors import SourceError
 
 
@@ -49,6 +49,38 @@ def test_a_prior_is_where_the_weights_are_held():
     # It says the opposite of the rows: held fast it wins, left free the rows do.
     assert fit(features, labels, ["a", "b"], 1e4, prior).weights == pytest.approx(np.array([[2.0, -2.0]]), abs=1e-3)
     assert fit(features, labels, ["a", "b"], 1e-3, prior).weights[0, 1] > 1
+
+
+@pytest.mark.parametrize("sure", [0, 1, 2, 7])
+def test_an_undecided_row_follows_its_group_by_the_rule_of_succession(sure):
+    rows = np.array([[0.5, 0.5], *[[1.0, 0.0]] * sure])
+    # As many sure rows and one more against one: Laplace's rule.
+    found = by_group(rows, ["site"] * len(rows))
+    assert found[0] == pytest.approx([(sure + 1) / (sure + 2), 1 / (sure + 2)])
+    assert found[1:] == pytest.approx(rows[1:])
+
+
+def test_a_group_changes_no_other_group():
+    rows = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    found = by_group(rows, ["a", "b", "a", "c"])
+    assert found[[1, 3]] == pytest.approx(rows[[1, 3]])
+    assert found[[0, 2]] == pytest.approx(by_group(rows[[0, 2]], ["a", "a"]))
+    assert by_group(np.empty((0, 2)), []).shape == (0, 2)
+
+
+def test_a_group_of_two_subjects_keeps_both():
+    rows = np.array([[0.9, 0.1]] * 10 + [[0.1, 0.9]] * 10)
+    assert by_group(rows, ["site"] * 20).argmax(axis=1).tolist() == [0] * 10 + [1] * 10
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.lists(st.floats(-30, 30), min_size=3, max_size=3)), min_size=1))
+def test_probabilities_of_groups_sum_to_one_in_any_order(pairs):
+    groups = [str(group) for group, _ in pairs]
+    rows = Linear(("a", "b", "c"), np.eye(3), np.zeros(3)).probabilities(np.array([scores for _, scores in pairs]))
+    found = by_group(rows, groups)
+    assert found.sum(axis=1) == pytest.approx(np.ones(len(rows)))
+    assert by_group(rows[::-1], groups[::-1])[::-1] == pytest.approx(found, abs=1e-9)
 
 
 def test_rows_said_twice_change_nothing():

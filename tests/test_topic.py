@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curricula import topic
+from curricula.phrases import Phrases, pooled
 from curricula.topic import RIDGES, Topic, TopicModel, embedded, load, train, windows, zero_shot
 from mixer.embed import Encoder, is_available
 from mixer.errors import RecipeError, SourceError
@@ -156,10 +157,23 @@ def test_a_saved_model_is_the_same_model(tmp_path):
     assert again.predict(texts, embed=toy) == model.predict(texts, embed=toy)
 
 
+def test_a_saved_model_keeps_its_phrases(tmp_path):
+    model = trained(descriptions=LABELS | {"chemistry": "acid, star acid"})
+    model.save(tmp_path / "topic")
+    again = load(tmp_path / "topic")
+    assert again.fingerprint == model.fingerprint
+    texts = [text for text, _, _ in SEEDS]
+    assert again.predict(texts, embed=toy) == model.predict(texts, embed=toy)
+    (tmp_path / "topic" / "phrases.npz").unlink()
+    with pytest.raises(SourceError, match=r"phrases\.npz: got FileNotFoundError"):
+        load(tmp_path / "topic")
+
+
 def test_the_fingerprint_tells_models_apart():
     model = trained()
-    others = [TopicModel(model.head, 0.9), trained(ridge=0.1), zero_shot(LABELS, embed=toy)]
-    assert len({each.fingerprint for each in [model, *others]}) == 4
+    described = zero_shot(LABELS, embed=toy)
+    others = [TopicModel(model.head, 0.9), trained(ridge=0.1), described, TopicModel(described.head)]
+    assert len({each.fingerprint for each in [model, *others]}) == 5
     assert TopicModel(model.head, model.threshold).fingerprint == model.fingerprint
 
 
@@ -187,9 +201,45 @@ def test_labels_must_leave_a_choice(labels):
 
 def test_a_label_is_midway_between_its_phrases_and_its_whole():
     # Phrases: star and cell, so (1, 1); whole: star twice, cell once, so (2, 1); each of length one before they meet.
-    model = zero_shot({"a": "star of a star, cell", "b": "acid"}, temperature=1.0, embed=toy)
+    model = zero_shot({"a": "star of a star, cell", "b": "acid"}, temperature=0.5, embed=toy)
     middle = np.array([1, 1]) / 2**0.5 + np.array([2, 1]) / 5**0.5
     assert model.head.weights[:2, 0] == pytest.approx(middle / np.linalg.norm(middle), abs=1e-6)
+    # What follows are the nearest phrases, one column a label, each counting for itself alone.
+    assert model.head.weights[3:].tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+def test_a_page_about_one_field_is_near_its_phrase():
+    # The page is one phrase of `a` and lies beside both of `b`; as a whole `b` would be nearer.
+    model = zero_shot({"a": "star, acid, cell", "b": "cell cell star, cell cell acid"}, threshold=0.0, embed=toy)
+    phrases = model.phrases
+    assert phrases is not None
+    [found] = embedded(["cell"], toy, phrases)
+    assert found == pytest.approx([0.0, 1.0, 0.0, 1.0, 2 / 5**0.5], abs=1e-6)
+    assert [phrases.starts.tolist(), len(phrases.vectors)] == [[0, 3], 5]
+
+
+def test_nearest_phrases_are_averaged_over_the_windows():
+    phrases = Phrases(np.eye(3, dtype=np.float32), np.array([0, 2]))
+    rows = np.eye(3, dtype=np.float32)[[0, 2, 1]]
+    # First label: phrases star and cell; second: acid. The first document has two windows, star and acid.
+    assert pooled(rows, [2, 1], phrases)[:, 3:].tolist() == [[0.5, 0.5], [1.0, 0.0]]
+
+
+def test_a_description_without_a_phrase_leaves_the_name():
+    model = zero_shot({"star": " , ", "cell": ""}, threshold=0.0, embed=toy)
+    assert [each.label for each in model.predict(["cell", "star"], embed=toy)] == ["cell", "star"]
+
+
+def test_pages_of_one_site_lend_each_other_their_topic():
+    model = zero_shot(LABELS, threshold=0.6, embed=toy)
+    texts = ["star", "star cell", "star", "star cell"]
+    alone = model.predict(texts, embed=toy)
+    assert [each.label for each in alone] == ["astronomy", "unknown", "astronomy", "unknown"]
+    found = model.predict(texts, embed=toy, sites=["a", "a", "a", "b"])
+    assert [each.label for each in found] == ["astronomy", "astronomy", "astronomy", "unknown"]
+    # Two pages of the site are surely about astronomy: 2 + 1 against 0 + 1.
+    assert found[1].probability == pytest.approx(0.75, abs=1e-4)
+    assert found[3] == alone[3]
 
 
 def test_seeds_of_one_site_a_label_do_not_outvote_the_descriptions():
