@@ -102,6 +102,8 @@ class HubSource(Source):
     kind: Literal["hub"]
     path: str
     config: str | None = None
+    folder: str | None = None
+    """Read this folder of the data set alone."""
     split: str = "train"
     revision: str | None = None
     """Commit, tag or branch. Pin a commit for a build that can be repeated."""

@@ -143,7 +143,15 @@ def _suggested(found: Mapping[str, Any]) -> Iterator[str]:
 def show_costs(estimate: "Estimate") -> None:
     """Print what the build would need."""
     costs = estimate.costs()
-    _print(f"disk: about {costs['disk_bytes'] / 1e6:,.0f} MB; time: about {costs['seconds']:,.0f} s on this machine")
+    _print(f"disk: about {_bytes(costs['disk_bytes'])}; time: about {costs['seconds']:,.0f} s on this machine")
+
+
+def _bytes(count: float) -> str:
+    """A size for people: `1.3 TB`."""
+    for size, suffix in ((1e12, "TB"), (1e9, "GB")):
+        if count >= size:
+            return f"{count / size:,.1f} {suffix}"
+    return f"{count / 1e6:,.0f} MB"
 
 
 def show_checks(checks: Sequence["Check"]) -> None:

@@ -27,7 +27,7 @@ def test_generated_pages_are_fresh(name):
 def test_shipped_recipes_load_and_open_with_their_command(path):
     assert load(path).name
     first = path.read_text("utf-8").splitlines()[0]
-    assert re.fullmatch(r"# mixer (build|synth) \S+.*", first)
+    assert re.fullmatch(r"# mixer (plan|build|synth) \S+.*", first)
     assert path.stem in first
 
 

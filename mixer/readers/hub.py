@@ -57,7 +57,7 @@ def rows(place: str, name: str, source: HubSource, part: Part) -> Iterator[Page 
     Args:
         place: A local folder, or `id@commit`.
         name: What ids begin with.
-        source: Its `config`, `split` and `columns` are used.
+        source: Its `config`, `folder`, `split` and `columns` are used.
         part: Which rows are ours.
 
     Raises:
@@ -86,7 +86,12 @@ def _stream(place: str, name: str, source: HubSource) -> Iterator[Any]:
     path, _, revision = (place, "", "") if Path(place).is_absolute() else place.partition("@")
     try:
         loaded = datasets.load_dataset(
-            path, name=source.config, split=source.split, revision=revision or None, streaming=True
+            path,
+            name=source.config,
+            data_dir=source.folder,
+            split=source.split,
+            revision=revision or None,
+            streaming=True,
         )
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         problem = f"{name}: cannot open the data set: got {_short(error)}, expected split `{source.split}`"
