@@ -70,7 +70,7 @@ class OpenPerplexity:
     def __call__(self) -> Scorer:
         scorer = difficulty.DifficultyScorer(self.folder, **_options(self.settings))
 
-        def score(texts: Sequence[str]) -> dict[str, list[Any]]:
+        def score(texts: Sequence[str], urls: Sequence[str | None]) -> dict[str, list[Any]]:
             found = scorer(texts)
             names = ("loss", "bits_per_byte", "tail", "tokens")
             values = {"value": [each.perplexity for each in found]}
@@ -96,6 +96,7 @@ class OpenTopic:
     folder: Path | None
     labels: tuple[tuple[str, str], ...]
     threshold: float
+    is_by_site: bool
 
     def __call__(self) -> Scorer:
         if self.folder is not None:
@@ -103,15 +104,17 @@ class OpenTopic:
         else:
             model = topic.zero_shot(dict(self.labels), threshold=self.threshold)
 
-        def score(texts: Sequence[str]) -> dict[str, list[Any]]:
-            found = model.predict(texts)
+        def score(texts: Sequence[str], urls: Sequence[str | None]) -> dict[str, list[Any]]:
+            # A document without a url is a site of its own, so it is judged alone.
+            sites = [_site(url) or f"#{number}" for number, url in enumerate(urls)]
+            found = model.predict(texts, sites=sites if self.is_by_site else None)
             return {"value": [each.label for each in found], "probability": [each.probability for each in found]}
 
         return score
 
 
 def _topic(context: Context, settings: Topic, documents: Documents, label: Label | None) -> Scoring:
-    own: dict[str, Any] = {"threshold": settings.threshold, "version": topic.VERSION}
+    own: dict[str, Any] = {"threshold": settings.threshold, "by_site": settings.by_site, "version": topic.VERSION}
     if settings.teacher is not None:
         told, ask = _asked(context, "topic", documents, label)
         learned = f"documents that `{settings.teacher.model}` labelled; held against its labels,"
@@ -121,7 +124,7 @@ def _topic(context: Context, settings: Topic, documents: Documents, label: Label
         ask, learned = partial(_seeds, documents, seeds), "documents;"
     else:
         labels = tuple(_labels(settings).items())
-        return Scoring(own | {"labels": labels}, OpenTopic(None, labels, settings.threshold))
+        return Scoring(own | {"labels": labels}, OpenTopic(None, labels, settings.threshold, settings.by_site))
     inputs = {**told, **own}
     folder = context.cache / "models" / digest(["topic", inputs])
     if not folder.is_dir():
@@ -132,7 +135,7 @@ def _topic(context: Context, settings: Topic, documents: Documents, label: Label
         model = topic.train(texts, marks, groups, descriptions=descriptions, threshold=settings.threshold)
         model.save(folder)
         context.say(f"topic: learned from {len(texts):,} {learned} {_told(model.report)}")
-    return Scoring(inputs, OpenTopic(folder, (), settings.threshold))
+    return Scoring(inputs, OpenTopic(folder, (), settings.threshold, settings.by_site))
 
 
 def _asked(
@@ -211,7 +214,7 @@ class OpenEducation:
 
     def __call__(self) -> Scorer:
         model = topic.load(self.folder)
-        return lambda texts: {"value": education.values(model, texts)}
+        return lambda texts, urls: {"value": education.values(model, texts)}
 
 
 def _education(context: Context, _: Education, documents: Documents, label: Label | None) -> Scoring:
@@ -238,7 +241,7 @@ class OpenQuality:
 
     def __call__(self) -> Scorer:
         model = quality.load(self.folder)
-        return lambda texts: {"value": [model.score(text) for text in texts]}
+        return lambda texts, urls: {"value": [model.score(text) for text in texts]}
 
 
 def _quality(context: Context, settings: Quality, documents: Documents, *_: Any) -> Scoring:
@@ -272,7 +275,7 @@ class OpenText:
         return _measured
 
 
-def _measured(texts: Sequence[str]) -> dict[str, list[Any]]:
+def _measured(texts: Sequence[str], urls: Sequence[str | None]) -> dict[str, list[Any]]:
     rows = [quality.heuristics(text) for text in texts]
     names = {"value": "characters", **{key: key for key in ("words", "compression", "diversity", "symbols")}}
     return {column: [row[key] for row in rows] for column, key in names.items()}

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict, StrictInt
+from pydantic import Field, Strict, StrictBool, StrictInt
 
 from mixer.recipe_section import Count, Name, Section
 
@@ -72,6 +72,8 @@ class Topic(Score):
     """Learn from the labels that a language model gives a sample (after Llama-3-SynE, arXiv 2407.18743)."""
     threshold: Probability = 0.3
     """Below this probability the label is `unknown`."""
+    by_site: StrictBool = True
+    """Pages of one site that lie together lend each other what they seem to be about; `false` judges each alone."""
 
 
 class Education(Score):

@@ -31,8 +31,13 @@ _POLARS = {float: pl.Float64, str: pl.String}
 class Scorer(Protocol):
     """Takes one score of many texts."""
 
-    def __call__(self, texts: Sequence[str]) -> Mapping[str, Sequence[Any]]:
-        """Column -> one value a text; the columns are those of `recipe_scores.COLUMNS`."""
+    def __call__(self, texts: Sequence[str], urls: Sequence[str | None], /) -> Mapping[str, Sequence[Any]]:
+        """Column -> one value a text; the columns are those of `recipe_scores.COLUMNS`.
+
+        Args:
+            texts: Neighbours in a unit; always the same ones together.
+            urls: Where each came from, if its source says so.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,9 @@ class ScoreDocuments(Step):
             self._opened[key] = self.scoring.open()
         frames = [_frame([], {name: [] for name in COLUMNS[self.score]}, self.score)]
         with pq.ParquetFile(task.documents) as table:
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=["id", "text"]):
-                ids, texts = batch.column(0).to_pylist(), batch.column(1).to_pylist()
-                frames.append(_frame(ids, self._opened[key](texts), self.score))
+            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=["id", "text", "url"]):
+                ids, texts, urls = (batch.column(name).to_pylist() for name in ("id", "text", "url"))
+                frames.append(_frame(ids, self._opened[key](texts, urls), self.score))
                 type(self).scored += len(ids)
         with staged(task.target) as scratch:
             pl.concat(frames).write_parquet(scratch / FILE, compression="zstd", statistics=False)

