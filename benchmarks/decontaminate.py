@@ -74,11 +74,12 @@ def show(report: Report) -> None:
 def main() -> None:
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "data"
     began = time.perf_counter()
-    items = [item for path in sorted((data / "eval").glob("*.jsonl.zst")) for item in read_items(path)]
+    files = sorted(path for path in (data / "eval").rglob("*") if path.is_file())
+    items = [item for path in files for item in read_items(path)]
     read = time.perf_counter()
     index = Index.build(items)
     built = time.perf_counter()
-    print(f"items: {len(items):,} read in {read - began:.1f} s, indexed in {built - read:.1f} s")
+    print(f"items: {len(items):,} of {len(files)} files read in {read - began:.1f} s, indexed in {built - read:.1f} s")
     print(f"index: {len(index.words):,} words, {len(index.grams):,} n-grams, {len(index.sums):,} lists, ", end="")
     print(f"fingerprint {index.fingerprint[:8]}")
     clean = pages(data, CLEAN)
