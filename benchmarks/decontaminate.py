@@ -20,6 +20,7 @@ from mixer.benchmark import Item, read_items
 from mixer.decontaminate import Index, cut
 from mixer.dedup import shingles
 from mixer.injection import Report, forms, measure
+from mixer.markup import article_text
 from mixer.readers.streams import lines, open_stream
 from mixer.run import digest
 
@@ -40,6 +41,13 @@ def texts(path: Path, most: int = 1_500_000) -> list[str]:
     found = [next(row[field] for field in fields if row.get(field))[:MOST_CHARS] for _, row in rows]
     ends = accumulate(map(len, found))
     return [text for text, end in zip(found, ends, strict=True) if end - len(text) < most]
+
+
+def _text(row: dict[str, str]) -> str:
+    if row.get("xml"):
+        # Tags would stand between the words of an abstract.
+        return article_text(row["xml"])
+    return next(row[field] for field in ("text", "html", "question", "context") if row.get(field))
 
 
 def pages(data: Path, patterns: tuple[str, ...], **options: int) -> dict[str, list[str]]:

@@ -55,7 +55,7 @@ class Decontaminate(Section):
     """Take benchmark text out of the corpus, and of what models wrote from it; each build measures its own recall."""
 
     against: tuple[str, ...] = Field(min_length=1)
-    """Files of benchmark items, `.jsonl` or `.csv` (`.gz`, `.zst`) or a `.tar` of them, or globs, relative to the recipe."""
+    """Benchmark files or globs, relative to the recipe: `.jsonl`, `.csv` (also `.gz`, `.zst`), or a `.tar` of these."""
     fields: BenchmarkFields = BenchmarkFields()
     ngram: Annotated[StrictInt, Field(ge=5, le=50)] = 13
     """Words of an item that must stand together, with room for an edit; all of a shorter one."""
