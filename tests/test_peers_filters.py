@@ -187,6 +187,7 @@ def test_a_mark_in_four_words_is_ordinary_chinese():
     """Gopher's limit is a fifth, of words between spaces, which hold their marks; a Chinese mark is a word by itself."""
     text = "《论语》、《孟子》和《大学》是古人读书的起点，其中的话后人至今还在引用。"
     text += "水从山上流到海里，一路带着泥沙，到了平原泥沙沉下来，一层一层地堆着成了今天我们看见的河岸。"
+    text += "《诗经》、《楚辞》里也有这样的山和水。石头变成沙子，要走很远的路；沙子变成石头，要等很久的时间。"
     words = language.word_tokenizer("zh").word_tokenize(text)
     marks = sum(not any(map(str.isalpha, word)) for word in words) / len(words)
     assert 0.2 < marks < 0.265, marks
