@@ -109,6 +109,21 @@ def test_one_line_has_the_perplexity_that_kenlm_gives_it(tmp_path_factory, words
     assert found.perplexity == pytest.approx(kenlm.Model(str(path)).perplexity(line), rel=1e-5)
 
 
+WORDS = st.sampled_from(["Rock", "GRANITE", "basalt", "sand,", "１９", "«eau»"])
+
+
+@given(st.lists(st.lists(WORDS, min_size=1, max_size=6).map(" ".join), min_size=1, max_size=6))
+def test_a_document_without_empty_lines_has_the_perplexity_that_cc_nets_loop_gives_it(tmp_path_factory, lines):
+    """A loop as in cc_net's DocLM: scores and lengths of lines add up, and the power of ten is taken once."""
+    path = arpa(tmp_path_factory.getbasetemp())
+    model, score, length = kenlm.Model(str(path)), 0.0, 0
+    for line in map(normalized, lines):
+        score += model.score(line)
+        length += len(line.split()) + 1
+    [found] = FamiliarityScorer(path, None, normalized)(["\n".join(lines)])
+    assert found.perplexity == pytest.approx(10.0 ** (-score / length), rel=1e-6)
+
+
 @pytest.mark.parametrize("line", ["a <s> b", "</s>", "a </s>"])
 def test_a_text_cannot_name_the_frame_of_a_line(tmp_path, line):
     """The beginning of a line has a log probability of -99, which would drown a whole book."""
