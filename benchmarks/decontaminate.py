@@ -20,6 +20,7 @@ from mixer.benchmark import Item, read_items
 from mixer.decontaminate import Index, cut
 from mixer.dedup import shingles
 from mixer.injection import Report, forms, measure
+from mixer.markup import article_text
 from mixer.readers.streams import lines, open_stream
 from mixer.run import digest
 
@@ -40,6 +41,13 @@ def texts(path: Path, most: int = 1_500_000) -> list[str]:
     found = [next(row[field] for field in fields if row.get(field))[:MOST_CHARS] for _, row in rows]
     ends = accumulate(map(len, found))
     return [text for text, end in zip(found, ends, strict=True) if end - len(text) < most]
+
+
+def _text(row: dict[str, str]) -> str:
+    if row.get("xml"):
+        # Tags would stand between the words of an abstract.
+        return article_text(row["xml"])
+    return next(row[field] for field in ("text", "html", "question", "context") if row.get(field))
 
 
 def pages(data: Path, patterns: tuple[str, ...], **options: int) -> dict[str, list[str]]:
@@ -74,11 +82,12 @@ def show(report: Report) -> None:
 def main() -> None:
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "data"
     began = time.perf_counter()
-    items = [item for path in sorted((data / "eval").glob("*.jsonl.zst")) for item in read_items(path)]
+    files = sorted(path for path in (data / "eval").rglob("*") if path.is_file())
+    items = [item for path in files for item in read_items(path)]
     read = time.perf_counter()
     index = Index.build(items)
     built = time.perf_counter()
-    print(f"items: {len(items):,} read in {read - began:.1f} s, indexed in {built - read:.1f} s")
+    print(f"items: {len(items):,} of {len(files)} files read in {read - began:.1f} s, indexed in {built - read:.1f} s")
     print(f"index: {len(index.words):,} words, {len(index.grams):,} n-grams, {len(index.sums):,} lists, ", end="")
     print(f"fingerprint {index.fingerprint[:8]}")
     clean = pages(data, CLEAN)

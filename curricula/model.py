@@ -41,11 +41,11 @@ def model_folder(path: str, *, base: Path, store: Path, revision: str | None = N
     return folder
 
 
-def fingerprint(folder: Path, store: Path) -> str:
-    """A hash of a model's files, weights included; remembered by name, size and time of change."""
+def fingerprint(model: Path, store: Path) -> str:
+    """A hash of a model's file or of all files in its folder; remembered by name, size and time of change."""
     path = store / "fingerprints.json"
     known = read_json(path) or {}
-    files = sorted(file for file in folder.iterdir() if file.is_file())
+    files = [model] if model.is_file() else sorted(file for file in model.iterdir() if file.is_file())
     found = {}
     for file in files:
         stat = file.stat()

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import orjson
 import polars as pl
 
-from curricula import difficulty, education, quality, topic
+from curricula import difficulty, education, kenlm, quality, topic
 from curricula.model import fingerprint, model_folder
 from mixer import disciplines
 from mixer.context import Context
 from mixer.errors import RecipeError
-from mixer.recipe_scores import Education, Perplexity, Quality, Seeds, Teacher, Text, Topic
+from mixer.recipe_scores import Education, KenLM, Perplexity, Quality, Seeds, Teacher, Text, Topic
 from mixer.run import digest
 from mixer.score import Scorer, Scoring
 from mixer.table import scan
@@ -287,6 +287,7 @@ def _text(_: Context, settings: Text, *__: Any) -> Scoring:
 
 _READY: dict[type, Callable[..., Scoring]] = {
     Perplexity: _perplexity,
+    KenLM: kenlm.ready,
     Topic: _topic,
     Education: _education,
     Quality: _quality,

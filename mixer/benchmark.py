@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
+from mixer.benchmark_rows import Row, bare_name, read_rows
 from mixer.errors import SourceError
 from mixer.ngrams import tokens, weights
 from mixer.readers.rows import find
-from mixer.readers.streams import DAMAGE, damaged, every_line, open_stream
 
+VERSION = 1
+"""Raise it when the same file would give other items."""
 WHOLE_WORDS = 8
 """A shorter text has no room for an edit: all of it is looked for, word for word."""
 PARTS = ("question", "item", "passage", "options")
@@ -85,25 +86,14 @@ COMMON = Fields()
 
 
 def read_items(path: Path, fields: Fields = COMMON) -> Iterator[Item]:
-    """Every item of a `.jsonl` file, plain or compressed; a row with several questions gives one item each.
+    """Every item of a benchmark file (`mixer.benchmark_rows`); a row with several questions gives one item each.
 
     Raises:
-        SourceError: The file is missing, damaged or empty, or a row is no JSON object or holds no text.
+        SourceError: The file is missing, damaged or empty, or a row cannot be read or holds no text.
     """
-    rows = 0
-    try:
-        with open_stream(str(path)) as stream:
-            for number, line in enumerate(every_line(stream), 1):
-                if line is None or line.strip():
-                    rows += 1
-                    yield from _items(_row(line, path, number), fields, path, number)
-    except DAMAGE as error:
-        raise SourceError(
-            f"{path}: got {damaged(path.name, error).reason}, expected a benchmark file",
-            hint="a benchmark is .jsonl, .jsonl.gz or .jsonl.zst; check the path, or fetch the file again",
-        ) from error
-    if not rows:
-        raise SourceError(f"{path}: got no row, expected one benchmark item a line", hint="check the path")
+    name = benchmark_name(path)
+    for row in read_rows(path):
+        yield from _items(row, fields, name)
 
 
 def benchmark_name(path: Path) -> str:
@@ -113,35 +103,22 @@ def benchmark_name(path: Path) -> str:
         >>> benchmark_name(Path("eval/gsm8k-test.jsonl.zst"))
         'gsm8k-test'
     """
-    return re.sub(r"(\.(jsonl?|ndjson|gz|zst))+$", "", path.name)
+    return bare_name(path.name)
 
 
-def _row(line: bytes | None, path: Path, number: int) -> Mapping[str, Any]:
-    hint = "a benchmark file holds one JSON object a line"
-    if line is None:
-        raise SourceError(f"{path}:{number}: got a line that is too long to read, expected one item", hint=hint)
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise SourceError(f"{path}:{number}: got bad json ({error.msg}), expected an object", hint=hint) from None
-    if not isinstance(row, Mapping):
-        raise SourceError(f"{path}:{number}: got {type(row).__name__}, expected an object", hint=hint)
-    return row
-
-
-def _items(row: Mapping[str, Any], fields: Fields, path: Path, number: int) -> Iterator[Item]:
-    where = f"{path}:{number}"
+def _items(found: Row, fields: Fields, name: str) -> Iterator[Item]:
+    row, where = found.values, found.place
     questions = _texts(row, fields.question, _QUESTION, where)
     passage = "\n".join(_texts(row, fields.passage, _PASSAGE, where))
-    choices = [_bare(choice) for choice in _texts(row, fields.choices, _CHOICES, where)]
+    listed = _texts(row, fields.choices, _CHOICES, where) or (_columns(row) if fields.choices is None else [])
+    choices = [_bare(choice) for choice in listed]
     answers = _texts(row, fields.answer, _ANSWER, where)
     if not questions and not passage:
         raise SourceError(
             f"{where}: question: got no text in a row with the fields {', '.join(row) or '(none)'}",
-            hint="name the fields that hold the question or the passage",
+            hint="name the fields that hold the question or the passage; the first line of a .csv names its columns",
         )
-    name = benchmark_name(path)
-    own = str(row.get("id") or f"{name}#{number}")
+    own = _id(found, name)
     for place, text in enumerate(questions or [""]):
         item_id = own if len(questions) < 2 else f"{own}#{place}"
         asked, about, offered = _taken_apart(text, passage, choices if len(questions) < 2 else [])
@@ -149,6 +126,18 @@ def _items(row: Mapping[str, Any], fields: Fields, path: Path, number: int) -> I
         yield Item(
             item_id, name, asked, answer, tuple(offered), about, str(row.get("lang") or row.get("language") or "")
         )
+
+
+def _id(row: Row, name: str) -> str:
+    """The row's own id; in a tar behind the name of its file, whose rows may be numbered like those of the next."""
+    own = str(row.values.get("id") or "")
+    return f"{row.member}#{own or row.line}" if row.member else own or f"{name}#{row.line}"
+
+
+def _columns(row: Mapping[str, Any]) -> list[str]:
+    """Choices that have a column each: A, B, C, ..."""
+    letters = list(takewhile(row.__contains__, "ABCDEFGHIJ"))
+    return [piece for letter in letters for piece in _pieces(row[letter])] if len(letters) > 1 else []
 
 
 def _texts(row: Mapping[str, Any], path: str | None, common: Sequence[str], where: str) -> list[str]:

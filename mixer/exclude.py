@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixer import decontaminate
+from mixer import benchmark, decontaminate
 from mixer.assess import Prepared
 from mixer.benchmark import Fields, Item, read_items
 from mixer.context import Context
@@ -82,7 +82,14 @@ def open_index(context: Context) -> Benchmarks | None:
     names = sorted({name for pattern in rules.against for name in matches(spot, pattern, context.base)})
     files = tuple(context.base / name for name in names)
     fields = Fields(**rules.fields.model_dump())
-    inputs = [[sha256(path) for path in files], names, asdict(fields), rules.ngram, decontaminate.VERSION]
+    inputs = [
+        [sha256(path) for path in files],
+        names,
+        asdict(fields),
+        rules.ngram,
+        benchmark.VERSION,
+        decontaminate.VERSION,
+    ]
     found = Benchmarks(context.cache / "benchmarks" / digest(inputs), files, fields)
     if not found.folder.is_dir():
         context.say(f"make benchmark index: {len(files):,} files")

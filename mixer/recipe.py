@@ -56,7 +56,7 @@ class Decontaminate(Section):
     """Take benchmark text out of the corpus, and of what models wrote from it; each build measures its own recall."""
 
     against: tuple[str, ...] = Field(min_length=1)
-    """Files of benchmark items, `.jsonl` (`.gz`, `.zst`), or globs, relative to the recipe."""
+    """Benchmark files or globs, relative to the recipe: `.jsonl`, `.csv` (also `.gz`, `.zst`), or a `.tar` of these."""
     fields: BenchmarkFields = BenchmarkFields()
     ngram: Annotated[StrictInt, Field(ge=5, le=50)] = 13
     """Words of an item that must stand together, with room for an edit; all of a shorter one."""
@@ -79,7 +79,7 @@ class Clean(Section):
     """Mend mojibake (ftfy) and remove control characters."""
     language: LanguageRule | None = None
     filters: tuple[FilterName, ...] = ()
-    """datatrove's filters, in this order."""
+    """datatrove's filters, in this order; Chinese is held to the thresholds that FineWeb-2 found for it."""
     pii: Literal["keep", "mask"] = "keep"
     """`mask` replaces e-mail addresses and public IP addresses."""
     dedup: Dedup = Dedup()

@@ -8,6 +8,7 @@ from mixer.recipe_section import Count, Name, Section
 
 COLUMNS: dict[str, dict[str, type]] = {
     "perplexity": {"value": float, "loss": float, "bits_per_byte": float, "tail": float, "tokens": float},
+    "kenlm": {"value": float, "loss": float, "bits_per_byte": float, "unknown": float, "tokens": float},
     "topic": {"value": str, "probability": float},
     "education": {"value": float},
     "quality": {"value": float},
@@ -35,6 +36,17 @@ class Perplexity(Score):
     """Tokens read at once. Default: the model's context, at most 2,048."""
     max_tokens: Count | None = None
     """Read only so many tokens from a document's beginning."""
+
+
+class KenLM(Score):
+    """How unlike an n-gram model's corpus each document is: KenLM's perplexity (after CCNet, arXiv 1911.00359)."""
+
+    model: str
+    """An n-gram model, `.arpa` (also gzip), `.bin` or `.klm`, relative to the recipe."""
+    tokenizer: str | None = None
+    """The SentencePiece model (`.model`) whose pieces its n-grams are made of. Default: words, divided by spaces."""
+    normalizer: Literal["cc_net", "none"] = "cc_net"
+    """`cc_net`: lower case, no accents, digits 0, ASCII punctuation. It must be what the model was trained on."""
 
 
 Probability = Annotated[float, Strict(), Field(ge=0.0, le=1.0, allow_inf_nan=False)]
@@ -100,6 +112,7 @@ class Scores(Section):
     """Which scores to take. Each adds side files; no document changes."""
 
     perplexity: Perplexity | None = None
+    kenlm: KenLM | None = None
     topic: Topic | None = None
     education: Education | None = None
     quality: Quality | None = None
