@@ -18,8 +18,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt overrides.txt
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	links="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)"; pins="--constraint constraints.txt"; \
 	case ",$(EXTRAS)," in *,gpu,*) backend=auto; pins="";; *) backend=cpu;; esac; \
-	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; else export UV_TORCH_BACKEND=$$backend; fi; \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python $$pins --override overrides.txt -e '.[$(EXTRAS)]'
+	set -e; if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; else export UV_TORCH_BACKEND=$$backend; fi; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $$pins --override overrides.txt -e '.[$(EXTRAS)]'; \
+	case ",$(EXTRAS)," in *,dev,*) \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $$pins --override overrides.txt -e '.[kenlm]' || \
+	echo "kenlm was not built (it needs cmake and a C++ compiler): its tests will be skipped";; esac
 	touch $@
 
 quickstart: setup ## build recipes/quickstart.yaml from the sample pages

@@ -146,7 +146,7 @@ class OpenFamiliarity:
     def __call__(self) -> Scorer:
         scorer = FamiliarityScorer(self.model, self.tokenizer, normalized if self.normalizer == "cc_net" else str)
 
-        def score(texts: Sequence[str]) -> dict[str, list[Any]]:
+        def score(texts: Sequence[str], urls: Sequence[str | None]) -> dict[str, list[Any]]:
             found = scorer(texts)
             values = {"value": [each.perplexity for each in found]}
             names = ("loss", "bits_per_byte", "unknown", "tokens")
