@@ -53,7 +53,7 @@ def plan(
         available=dict(available),
         sequence_length=recipe.sequence_length,
         estimated=frozenset(estimated),
-        warnings=(*books.warnings, *_repeats(books)),
+        warnings=(*books.warnings, *_repeats(books), *_idle(books)),
     )
 
 
@@ -246,3 +246,10 @@ def _repeats(books: _Books) -> Iterator[str]:
             if epochs > MANY_EPOCHS:
                 told += f", more than {MANY_EPOCHS:g}: its tokens are worth {worth:.0%} of fresh ones"
             yield told
+
+
+def _idle(books: _Books) -> Iterator[str]:
+    """Topics that no stage asks for."""
+    for pool, available in books.available.items():
+        if "/" in pool and available and not books.used.get(pool):
+            yield f"no stage draws from `{pool}`: {available:,} sequences are left out"

@@ -97,7 +97,7 @@ def test_build_ends_with_the_plan_the_run_and_the_next_command(recipe):
 def test_the_next_command_means_the_same_run_and_changes_something(recipe):
     done = mixer("build", recipe, "--workers", "1", "--run", "my run", "--set", "seed=9")
     assert done.stderr.splitlines()[-1].endswith(
-        f"mixer build {recipe} --run 'my run' --set seed=9 --set stages.0.mixture.web=6"
+        f"mixer build {recipe} --run 'my run' --set seed=9 --set stages.adapt.mixture.web=6"
     )
 
 

@@ -198,6 +198,12 @@ def test_a_stage_again_that_would_pass_max_epochs_says_so():
         plan(recipe([ROUNDS, again], max_epochs=2), AVAILABLE)
 
 
+def test_a_topic_that_no_stage_names_is_said_to_be_left_out():
+    mixture = {"web": {"weight": 3, "topics": {"physics": 1}}, "books": 1}
+    planned = plan(recipe([{"name": "s", "token_budget": 400, "mixture": mixture}]), AVAILABLE)
+    assert "no stage draws from `web/rest`: 60 sequences are left out" in planned.warnings
+
+
 def test_repetition_is_told_with_what_it_is_worth():
     stages = [{"name": "s", "token_budget": 1000, "mixture": {"books": 1, "web": 1, "code": 1}}]
     planned = plan(recipe(stages), {"books": 20, "web": 200, "code": 5})

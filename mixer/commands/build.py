@@ -60,6 +60,18 @@ def build(
     tables.show_ledgers(built.ledgers, built.manifest["sources"])
     tables.show_plan(built.plan)
     typer.echo(f"Run: {target}")
-    first, weight = next(iter(loaded.stages[0].mixture.items()))
-    again = f"mixer build {recipe}{spelled(run, set_)} --set stages.0.mixture.{first}={weight + 1:g}"
-    say(f"next: change the mixture in seconds: {again}")
+    say(f"next: change the mixture in seconds: mixer build {recipe}{spelled(run, set_)} --set {_another(loaded)}")
+
+
+def _another(recipe: Any) -> str:
+    """An override that gives another mixture over the same shards."""
+    stage = recipe.mixed_stages[0]
+    place = f"stages.{stage.name}"
+    if stage.replay is not None:
+        return f"{place}.replay.share={stage.replay.share / 2:g}"
+    weights = stage.mixture if isinstance(stage.mixture, dict) else {}
+    numbers = {name: weight for name, weight in weights.items() if isinstance(weight, float)}
+    if len(numbers) > 1:
+        first, weight = next(iter(numbers.items()))
+        return f"{place}.mixture.{first}={weight + 1:g}"
+    return f"{place}.mixture=natural" if weights else f"{place}.mixture='{{temperature: 2}}'"
