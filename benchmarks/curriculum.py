@@ -47,7 +47,8 @@ def buckets(run: Path, stage: StagePlan, rows: np.ndarray, ranges: dict[str, tup
             continue
         own = rows[(rows[:, 0] == source) & (rows[:, 1] >= first) & (rows[:, 1] < last), 1]
         scores = scores_of(run, rule["source"], rule["by"])[own] * (1 if rule["direction"] == "ascending" else -1)
-        parts = np.array_split(scores, rule["buckets"] or max(1, len(scores)))
+        count, size = rule["buckets"] or max(1, len(scores)), len(scores)
+        parts = np.split(scores, [-(-bucket * size // count) for bucket in range(1, count)])
         edges = [(part.min(), part.max()) for part in parts if len(part)]
         is_sorted = all(before[1] <= after[0] + 1e-9 for before, after in itertools.pairwise(edges))
         means = " ".join(f"{abs(part.mean()):.1f}" for part in np.array_split(scores, min(5, len(scores))))

@@ -21,10 +21,13 @@ from mixer.recipe import Recipe
 from mixer.run import sha256
 from mixer.types import Plan, Pool, StagePlan
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same order would give another table or figure."""
 WINDOWS = 50
-"""Parts of equal length that a stage is cut into."""
+"""Most parts of equal length that a stage is cut into."""
+_FEW_WINDOWS = 8
+_SEQUENCES = 20
+"""A window of a short stage holds so many, else shares would jump from one window to the next."""
 NONE = np.empty(0)
 _SCHEMA = {
     "stage": pl.String,
@@ -119,7 +122,8 @@ def windows_of(
 
 
 def _cut(rows: np.ndarray) -> Iterator[_Window]:
-    edges = np.linspace(0, len(rows), min(WINDOWS, max(1, len(rows))) + 1).round().astype(int).tolist()
+    windows = min(WINDOWS, max(_FEW_WINDOWS, len(rows) // _SEQUENCES), len(rows))
+    edges = np.linspace(0, len(rows), windows + 1).round().astype(int).tolist()
     for number, (first, last) in enumerate(itertools.pairwise(edges)):
         yield _Window(number, first, np.asarray(rows[first:last]))
 
