@@ -59,7 +59,7 @@ def recipe_of(budget: int) -> Recipe:
 def run(budget: int, folder: Path) -> dict[str, Any]:
     recipe = recipe_of(budget)
     began = time.perf_counter()
-    available = budget // LENGTH // 18
+    available = budget // LENGTH // 12
     pools = {pool.name: pool for name in recipe.sources for pool in guessed_pools(recipe, name, available)}
     planned = plan(recipe, {name: pool.available for name, pool in pools.items()})
     after = time.perf_counter()
