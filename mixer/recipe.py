@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt
 from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
 from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
+from mixer.recipe_sweep import Sweep
 from mixer.recipe_synth import Model, Synth
 
 
@@ -148,6 +149,7 @@ class Recipe(Section):
     on_shortfall: Literal["fail", "cap", "redistribute"] = "fail"
     """When a source would pass `max_epochs`: fail, shorten the stage, or give the rest to the others."""
     stages: tuple[Stage, ...] = Field(min_length=1)
+    sweep: Sweep | None = None
 
     @property
     def page_sources(self) -> dict[str, PageSource]:
