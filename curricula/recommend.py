@@ -1,7 +1,7 @@
 """From runs to a recommendation beside its baselines, or to the reason why the runs do not support one.
 
-There is no answer when there are fewer mixtures than a law needs; when mixtures that the laws did not see are predicted
-no better than by their mean; when nothing tried keeps what must be kept; when the best lies at an end of what was
+There is no answer when there are fewer mixtures than a law needs; when the laws do not predict half of what mixtures
+that they did not see differ by; when nothing tried keeps what must be kept; when the best lies at an end of what was
 tried; when its 95% interval is wider than allowed; or when it is not better than a baseline beyond the error.
 """
 
@@ -15,9 +15,10 @@ from curricula.question import Choice, Laws, Question
 from curricula.stock import Stock
 from curricula.verdict import LEVEL, Interval, Report, Row, Tried, Verdict
 
-REPLICATES = 200
 _MOST_ASTRAY = (1 - LEVEL) / 2
 """Share of the replicates that may find no answer, or one at an end of what was tried."""
+_LEAST_EXPLAINED = 0.5
+"""Share of the variance between mixtures that a law must predict where it did not see it. Of noise it predicts none."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,7 +39,7 @@ def recommend(
     *,
     widest: float,
     seed: int,
-    replicates: int = REPLICATES,
+    replicates: int,
     warnings: Sequence[str] = (),
 ) -> Report:
     """The report of a sweep.
@@ -80,13 +81,13 @@ def _too_few(question: Question, runs: Runs, count: int) -> Verdict:
 def _doubts(case: _Case, widest: float) -> Iterator[Verdict]:
     """Why the laws do not support an answer, the gravest first."""
     error, spread = _signal(case.question, case.evidence)
-    if error >= spread:
+    if error**2 >= _LEAST_EXPLAINED * spread**2:
         reason = f"mixtures left out are predicted with an error of {error:.4f}, while mixtures differ by {spread:.4f}"
         yield Verdict("no_signal", reason, "train longer, run more seeds, or try mixtures that lie further apart")
     if case.choice is None or _share([other is None for other in case.others]) > _MOST_ASTRAY:
         limits = ", ".join(f"{name} at most {limit:.4f}" for name, limit in case.question.limits.items())
-        part = 1.0 if case.choice is None else _share([other is None for other in case.others])
-        reason = f"no mixture that was tried keeps {limits} for sure: {part:.0%} of the replicates find none"
+        part = _share([other is None for other in case.others])
+        reason = f"no mixture within what was tried is sure to keep {limits}: {part:.0%} of the replicates find none"
         yield Verdict("infeasible", reason, "try mixtures nearer to the base model's data, or allow more in `keep`")
         return
     if case.choice.beyond:

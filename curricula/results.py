@@ -63,7 +63,10 @@ def read(path: Path, *, sources: Sequence[str], slices: Sequence[str], tokens: i
         numbered = list(rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{path}: got {error}, expected a file of losses", hint=f"JSON lines: {_FORM}") from None
+    makers = {str(row["made_by"]) for _, row in numbered if isinstance(row, dict) and "made_by" in row}
     results, problems = [], []
+    if len(makers) > 1:
+        problems.append(f"{path}: got results of {len(makers)} models or settings, expected those of one (`made_by`)")
     for line, row in numbered:
         try:
             results.append(_result(row, sources, slices, tokens))
@@ -149,7 +152,7 @@ class Table:
         path: JSON lines; made at the first result.
         made_by: Stands for what trains and evaluates; results of another one stay in the file and do not count.
         sources: Those of the stage.
-        slices: Those that every result must have.
+        slices: Those that a result must have to count.
 
     Raises:
         SourceError: A line other than a torn last one is damaged.
@@ -165,8 +168,9 @@ class Table:
             self._whole += len(line)
             try:
                 row = json.loads(line)
-                if row["made_by"] == made_by:
-                    result = _result(row, sources, slices, 0)
+                result = _result(row, sources, (), 0)
+                # A slice that was asked for later makes the run due again.
+                if row["made_by"] == made_by and result.losses.keys() >= set(slices):
                     self.results[result.key] = result
             except (ValueError, KeyError, TypeError) as error:
                 told = f"{path}:{number}: got a damaged line ({error}), expected a result"

@@ -11,12 +11,12 @@ from curricula import mixtures
 from curricula.evidence import Runs, enough
 from curricula.laws import DCpt
 from curricula.question import Question, ShareQuestion, WeightsQuestion, rows_of
-from curricula.recommend import REPLICATES, recommend
+from curricula.recommend import recommend
 from curricula.results import Result, Table, key_of
 from curricula.stock import Stock
 from curricula.verdict import Report
 from mixer.baselines import natural
-from mixer.errors import SourceError
+from mixer.errors import PlanError, SourceError
 from mixer.recipe_sweep import ShareVary, Sweep, WeightsVary
 
 _OFF_THE_LINE = 0.01
@@ -95,9 +95,7 @@ def slices_of(sweep: Sweep) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*sweep.targets, *sweep.keep]))
 
 
-def analyse(
-    sweep: Sweep, stock: Stock, results: Sequence[Result], *, seed: int, replicates: int = REPLICATES
-) -> Report:
+def analyse(sweep: Sweep, stock: Stock, results: Sequence[Result], *, seed: int) -> Report:
     """The report of a sweep's results, recorded or trained.
 
     Args:
@@ -105,7 +103,6 @@ def analyse(
         stock: What the sources hold.
         results: At least one run, and the base model's if `keep` names slices.
         seed: The recipe's.
-        replicates: How often the runs are redrawn for the intervals.
 
     Raises:
         SourceError: There is no run, no base model to keep to, or runs differ in more than the share that varies.
@@ -123,11 +120,16 @@ def analyse(
         groups=groups,
         held=held,
     )
-    warnings = [*left_out, *_budget_warnings(budgets, stock.budget)]
     # Thousands of fits of a dozen numbers each: threads of the linear algebra would only wait for one another.
     with threadpool_limits(1):
         return recommend(
-            question, measured, stock, widest=sweep.widest, seed=seed, replicates=replicates, warnings=warnings
+            question,
+            measured,
+            stock,
+            widest=sweep.widest,
+            seed=seed,
+            replicates=sweep.replicates,
+            warnings=[*left_out, *_budget_warnings(budgets, stock.budget)],
         )
 
 
@@ -194,13 +196,15 @@ def _question(
     caps = np.array(list(stock.caps.values()))
     if isinstance(vary, WeightsVary):
         held = np.array(list(stock.available.values()), float)
+        tried = np.stack([weights.min(axis=0), weights.max(axis=0)])
+        _check_room(stock, np.minimum(caps, tried[1]))
         return WeightsQuestion(
             names=names,
             prior=np.array(list(_prior(vary, stock).values())),
             kl=vary.kl,
             low=np.minimum(vary.minimum, caps),
             caps=caps,
-            tried=np.stack([weights.min(axis=0), weights.max(axis=0)]),
+            tried=tried,
             passes=stock.budget / held if vary.repetition == "discount" else np.zeros(len(names)),
             before=np.array(list(stock.used.values())) / held,
             targets=targets,
@@ -220,6 +224,16 @@ def _question(
     )
     _check_line(question, weights)
     return question
+
+
+def _check_room(stock: Stock, most: np.ndarray) -> None:
+    if most.sum() < 1:
+        listed = ", ".join(f"{name} {part:.3g}" for name, part in zip(stock.mixture, most, strict=True))
+        raise PlanError(
+            f"sweep: got fractions of at most {listed} within max_epochs and what was tried, {most.sum():.3g} in all,"
+            " expected 1",
+            hint="add data, raise max_epochs, cut the stage's token_budget, or try other mixtures",
+        )
 
 
 def _check_line(question: ShareQuestion, weights: np.ndarray) -> None:

@@ -62,3 +62,5 @@ class Sweep(Section):
     """Evaluation slice -> how far its loss may rise above the base model's: 0.03 is 3%."""
     widest: Positive = 0.2
     """Widest 95% interval of a recommended share, from end to end; beyond it there is no answer."""
+    replicates: Annotated[StrictInt, Field(ge=20)] = 200
+    """How often the runs are redrawn for the intervals."""

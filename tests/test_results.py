@@ -131,6 +131,24 @@ def test_a_line_torn_by_a_kill_is_written_anew(tmp_path):
         assert path.read_bytes() == content
 
 
+def test_a_slice_that_is_asked_for_later_makes_the_run_due_again(tmp_path):
+    path = tmp_path / "results.jsonl"
+    opened(path).add(ONE)
+    table = Table(path, made_by="m", sources=SOURCES, slices=["general", "maths"])
+    assert not table.results
+    both = Result(ONE.mixture, ONE.tokens, ONE.seed, {"general": 2.9, "maths": 1.5})
+    table.add(both)
+    assert list(Table(path, made_by="m", sources=SOURCES, slices=["maths"]).results.values()) == [both]
+
+
+def test_results_of_two_models_are_not_read_as_one(tmp_path):
+    path = tmp_path / "results.jsonl"
+    opened(path, "one").add(ONE)
+    opened(path, "other").add(TWO)
+    with pytest.raises(SourceError, match="got results of 2 models or settings, expected those of one"):
+        read(path, sources=SOURCES, slices=["general"], tokens=1)
+
+
 def test_results_of_another_model_stay_and_do_not_count(tmp_path):
     path = tmp_path / "results.jsonl"
     opened(path, "old model").add(ONE)

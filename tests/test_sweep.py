@@ -34,16 +34,32 @@ def stock(budget=10**8, *, qa=10**8, used=0, max_epochs=4.0) -> Stock:
     return Stock(dict(zip(NAMES, (0.6, 0.2, 0.2), strict=True)), held, dict.fromkeys(NAMES, used), budget, max_epochs)
 
 
+STOCK = stock()
+
+
 def share(**changes) -> Sweep:
     vary = {"kind": "share", "sources": ["qa"]} | changes.pop("vary", {})
     targets = {} if "keep" in changes else {"science": 1}
-    parts = {"stage": "adapt", "vary": vary, "tokens_per_run": 10**7, "seeds": 2, "targets": targets}
+    parts = {
+        "stage": "adapt",
+        "vary": vary,
+        "tokens_per_run": 10**7,
+        "seeds": 2,
+        "targets": targets,
+        "replicates": REPLICATES,
+    }
     return Sweep.model_validate(parts | changes)
 
 
 def weights(**changes) -> Sweep:
     vary = {"kind": "weights", "mixtures": 16} | changes.pop("vary", {})
-    parts = {"stage": "adapt", "vary": vary, "tokens_per_run": 10**7, "targets": {"science": 1, "general": 1}}
+    parts = {
+        "stage": "adapt",
+        "vary": vary,
+        "tokens_per_run": 10**7,
+        "replicates": REPLICATES,
+        "targets": {"science": 1, "general": 1},
+    }
     return Sweep.model_validate(parts | changes)
 
 
@@ -60,7 +76,7 @@ def flat(mixture, tokens):
     return 2.8
 
 
-def simulated(sweep, losses, *, stock=stock(), noise=NOISE, seed=0, base=2.86, budgets=(10**7,)) -> list[Result]:
+def simulated(sweep, losses, *, stock, noise=NOISE, seed=0, base=2.86, budgets=(10**7,)) -> list[Result]:
     """Results of all the runs that a sweep asks for."""
     rng = np.random.default_rng(seed)
     results = []
@@ -74,9 +90,8 @@ def simulated(sweep, losses, *, stock=stock(), noise=NOISE, seed=0, base=2.86, b
     return results
 
 
-def report(sweep, losses, *, stock=stock(), **changes):
-    results = simulated(sweep, losses, stock=stock, **changes)
-    return analyse(sweep, stock, results, seed=7, replicates=REPLICATES)
+def report(sweep, losses, *, stock=STOCK, **changes):
+    return analyse(sweep, stock, simulated(sweep, losses, stock=stock, **changes), seed=7)
 
 
 def gains(found):
@@ -140,7 +155,9 @@ def test_case_5_the_data_ends_before_the_best_share():
     assert found.verdict.kind == "no_gain"
     assert found.verdict.advice == "use unimax: it needs no search"
     assert next(row for row in found.rows if row.name == "unimax").weights["qa"] == pytest.approx(0.08)
-    with pytest.raises(PlanError, match="got data for shares from 0 to 0.008 within max_epochs, expected some of") as c:
+    with pytest.raises(
+        PlanError, match=r"got data for shares from 0 to 0\.008 within max_epochs, expected some of"
+    ) as c:
         report(share(), {"science": of_share(BEST_INSIDE)}, stock=stock(qa=2 * 10**5))
     assert "add data" in c.value.hint
 
@@ -217,7 +234,7 @@ def test_flat_losses_and_pure_noise_support_no_answer(seed):
 def test_noise_is_told_with_its_numbers():
     found = report(weights(), {"science": flat, "general": flat}, seed=1)
     assert found.verdict.kind == "no_signal"
-    assert found.left_out_error >= found.spread
+    assert found.left_out_error**2 >= found.spread**2 / 2
     assert (
         f"an error of {found.left_out_error:.4f}, while mixtures differ by {found.spread:.4f}" in found.verdict.reason
     )
@@ -282,6 +299,16 @@ def test_a_baseline_that_breaks_max_epochs_says_so():
     assert rows["uniform"].note == "more than max_epochs of qa"
     assert rows["uniform"].gain is None
     assert rows["unimax"].epochs["qa"] == pytest.approx(4)
+
+
+def test_data_that_cannot_fill_the_stage_is_refused_with_the_arithmetic():
+    losses = {name: of_weights(law) for name, law in MIXING.items()}
+    results = simulated(weights(), losses, stock=STOCK)
+    small = Stock(STOCK.mixture, dict.fromkeys(NAMES, 10**7), STOCK.used, 10**8, 2.0)
+    told = "got fractions of at most web 0.2, books 0.2, qa 0.2 within max_epochs and what was tried, 0.6 in all"
+    with pytest.raises(PlanError, match=re.escape(told)) as caught:
+        analyse(weights(), small, results, seed=7)
+    assert "add data" in caught.value.hint
 
 
 # Runs
@@ -374,9 +401,9 @@ def test_results_that_answer_another_question_are_refused(sweep, results, told):
 
 def test_shorter_runs_are_left_out_where_they_are_too_few_to_tell_of_budgets():
     sweep = share()
-    results = simulated(sweep, {"science": of_share(BEST_INSIDE)})
+    results = simulated(sweep, {"science": of_share(BEST_INSIDE)}, stock=STOCK)
     short = Result(results[0].mixture, 10**6, 0, {"science": 9.0})
-    found = analyse(sweep, stock(), [*results, short], seed=7, replicates=5)
+    found = analyse(sweep, stock(), [*results, short], seed=7)
     assert found.warnings[0] == "1 runs with fewer than 10,000,000 tokens are left out"
     assert found.warnings[1].startswith("runs have 10,000,000 tokens, the stage 100,000,000")
     assert sum(one.runs for one in found.tried) == 18
