@@ -113,6 +113,16 @@ def fresh_equivalent(epochs: float) -> float:
     return epochs if epochs <= 1 else 1 + _DECAY_EPOCHS * -math.expm1((1 - epochs) / _DECAY_EPOCHS)
 
 
+def worth_of_next(epochs: float) -> float:
+    """What the next token is worth after so many passes, in new tokens: the slope of `fresh_equivalent`.
+
+    Example:
+        >>> worth_of_next(0.5), round(worth_of_next(4), 2), round(worth_of_next(16), 2)
+        (1.0, 0.82, 0.38)
+    """
+    return 1.0 if epochs < 1 else math.exp((1 - epochs) / _DECAY_EPOCHS)
+
+
 def effective_tokens(unique: int, epochs: float) -> float:
     """How many new tokens would teach as much as `epochs` passes over `unique` ones; see `fresh_equivalent`."""
     return unique * fresh_equivalent(epochs)

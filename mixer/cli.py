@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mixer.cli_group import Group
-from mixer.commands import adapt, build, inspect, synth
+from mixer.commands import adapt, build, inspect, sweep, synth
 
 app = typer.Typer(
     cls=Group,
@@ -24,6 +24,7 @@ for command in (
     build.build,
     synth.synth,
     adapt.adapt,
+    sweep.sweep,
     inspect.recipes,
     inspect.schema,
     inspect.doctor,

@@ -11,6 +11,7 @@ from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
 from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
 from mixer.recipe_stage import AnyStage, Stage, Validation
+from mixer.recipe_sweep import Sweep
 from mixer.recipe_synth import Model, Synth
 
 
@@ -140,6 +141,7 @@ class Recipe(Section):
     """When a source would pass `max_epochs`: fail, shorten the stage, or give the rest to the others."""
     validation: Validation | None = None
     stages: tuple[AnyStage, ...] = Field(min_length=1)
+    sweep: Sweep | None = None
 
     @property
     def page_sources(self) -> dict[str, PageSource]:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mixer import recipe_scores_problems, recipe_stage_problems, recipe_synth_problems
+from mixer import recipe_scores_problems, recipe_stage_problems, recipe_sweep_problems, recipe_synth_problems
 from mixer.recipe import Recipe, TokenizerSpec
 from mixer.recipe_section import PACKAGED
 from mixer.recipe_yaml import Problem, Spot, show
@@ -229,6 +229,7 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _idle_tokens(tree)
     yield from recipe_synth_problems.find(tree, unknown)
     yield from recipe_scores_problems.find(tree, unknown)
+    yield from recipe_sweep_problems.find(tree, unknown)
 
 
 def _idle_tokens(tree: Mapping[str, Any]) -> Iterator[Problem]:

@@ -140,6 +140,44 @@ def _suggested(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"verify: {{thresholds: {{{thresholds}}}}}"
 
 
+_MOST_TRIED = 15
+"""Mixtures that are listed; of more, the report holds the rest."""
+
+
+def show_sweep(found: Mapping[str, Any]) -> None:
+    """Print what a sweep tried, the recommended mixture beside the baselines, and the verdict."""
+    sources = list(found["rows"][0]["weights"])
+    slices = list(found["tried"][0]["measured"])
+    tried = _table("tried", *sources, "runs", *(f"{name}: measured, fitted" for name in slices), left=0)
+    for number, one in enumerate(found["tried"][:_MOST_TRIED], start=1):
+        weights = [f"{one['weights'][name]:.3f}" for name in sources]
+        fitted = one["predicted"] or {}
+        pairs = [
+            f"{one['measured'][name]:.4f}, " + (f"{fitted[name]:.4f}" if name in fitted else "-") for name in slices
+        ]
+        tried.add_row(str(number), *weights, str(one["runs"]), *pairs)
+    rows = _table("mixture", *sources, found["minimised"], "gain", "most epochs")
+    for row in found["rows"]:
+        recommended = (found["recommended"] or {}) if row["name"] == "recommended" else {}
+        weights = [_interval(recommended.get(name), 3) or f"{row['weights'][name]:.3f}" for name in sources]
+        most = max(row["epochs"].values())
+        ends = [_interval(row["score"], 4), _interval(row["gain"], 4), f"{most:.2f}"]
+        rows.add_row(row["name"], *weights, *ends, *([f"({row['note']})"] if row["note"] else []))
+    more = len(found["tried"]) - _MOST_TRIED
+    verdict = found["verdict"]
+    kind = "answer" if verdict["kind"] == "answer" else f"no answer ({verdict['kind']})"
+    _print(tried, *([f"and {more} more"] if more > 0 else []), "", rows, "")
+    _print(*[f"warning: {warning}" for warning in found["warnings"]], f"{kind}: {verdict['reason']}")
+
+
+def _interval(interval: Mapping[str, float] | None, digits: int) -> str:
+    """A value with its ends, all to some digits; empty for none."""
+    if interval is None:
+        return ""
+    value, low, high = (f"{interval[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
 def show_costs(estimate: "Estimate") -> None:
     """Print what the build would need."""
     costs = estimate.costs()

@@ -1,0 +1,81 @@
+"""What the sources can give to one stage, and the mixtures that need no search."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mixer.baselines import natural, unimax
+from mixer.errors import PlanError
+from mixer.types import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """Tokens that a stage's sources hold, in the order of its mixture.
+
+    Args:
+        mixture: The stage's own: source -> fraction; they sum to one.
+        available: Source -> tokens of one epoch.
+        used: Source -> tokens that other stages draw.
+        budget: Tokens of the stage.
+        max_epochs: Most passes over a source, over all stages.
+    """
+
+    mixture: Mapping[str, float]
+    available: Mapping[str, int]
+    used: Mapping[str, int]
+    budget: int
+    max_epochs: float
+
+    @property
+    def room(self) -> dict[str, int]:
+        """Source -> tokens that are left for the stage within `max_epochs`."""
+        epochs = Fraction(str(self.max_epochs))
+        return {name: max(0, int(epochs * held) - self.used[name]) for name, held in self.available.items()}
+
+    @property
+    def caps(self) -> dict[str, float]:
+        """Source -> the largest fraction of the stage that it can fill."""
+        return {name: min(1.0, room / self.budget) for name, room in self.room.items()}
+
+    def epochs(self, mixture: Mapping[str, float]) -> dict[str, float]:
+        """Source -> passes over it, other stages' included, if the stage had this mixture."""
+        return {
+            name: (self.used[name] + mixture.get(name, 0.0) * self.budget) / held
+            for name, held in self.available.items()
+        }
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Name -> mixture: uniform, natural, UniMax where there are tokens enough, and the stage's own."""
+        found = {
+            "uniform": dict.fromkeys(self.mixture, 1 / len(self.mixture)),
+            "natural": {name: float(part) for name, part in natural(self.available).items()},
+        }
+        try:
+            even = unimax(self.room, budget=self.budget, max_epochs=1)
+            found["unimax"] = {name: float(tokens / self.budget) for name, tokens in even.items()}
+        except PlanError:
+            # The table then shows that no mixture could fill the stage evenly; the others break `max_epochs`, too.
+            pass
+        return found | {"stage": dict(self.mixture)}
+
+
+def stock_of(plan: Plan, stage: str, *, max_epochs: float) -> Stock:
+    """What the sources of a planned stage can give to it.
+
+    Args:
+        plan: All stages, with what each draws.
+        stage: Its name.
+        max_epochs: The recipe's.
+    """
+    own = next(found for found in plan.stages if found.name == stage)
+    others = [found for found in plan.stages if found.name != stage]
+    return Stock(
+        mixture={name: share.fraction for name, share in own.sources.items()},
+        available={name: plan.available[name] * plan.sequence_length for name in own.sources},
+        used={
+            name: sum(found.sources[name].tokens for found in others if name in found.sources) for name in own.sources
+        },
+        budget=own.token_budget,
+        max_epochs=max_epochs,
+    )

@@ -1,0 +1,107 @@
+"""`mixer sweep`: which mixture a stage should have, from short runs of a small model or from their recorded losses."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mixer.cli_group import say
+from mixer.commands.options import Json, RecipeFile, RunFolder, Set, load_recipe, run_folder, spelled, store
+from mixer.errors import PlanError, RecipeError
+
+
+def sweep(
+    recipe: RecipeFile,
+    losses: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Losses of runs made elsewhere (.jsonl, .csv), instead of new runs."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RECIPE", help="Write the recipe with the recommended mixture.")
+    ] = None,
+    run: RunFolder = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Recommend the mixture of a stage, beside the uniform, natural and UniMax ones, or say why the runs do not tell.
+
+    Example: mixer sweep my.yaml --losses losses.jsonl --out better.yaml
+    """
+    from curricula.results import read
+    from curricula.stock import stock_of
+    from curricula.sweep import analyse, slices_of
+    from mixer import tables
+    from mixer.estimate import estimate
+    from mixer.run import write_json
+
+    loaded, path = load_recipe(recipe, set_)
+    if loaded.sweep is None:
+        raise RecipeError(f"{path}: got no `sweep`, expected one: what to vary", hint="`mixer schema` describes it")
+    _check_place(out, path)
+    target = run_folder(run, loaded)
+    plan = estimate(loaded, base=path.parent, run=target, store=store(), say=say).plan
+    stock = stock_of(plan, loaded.sweep.stage, max_epochs=loaded.max_epochs)
+    if losses is not None:
+        tokens = loaded.sweep.tokens_per_run
+        results = read(losses, sources=tuple(stock.mixture), slices=slices_of(loaded.sweep), tokens=tokens)
+    else:
+        results = _trained(loaded, path.parent, target, stock)
+    report = analyse(loaded.sweep, stock, results, seed=loaded.seed)
+    found = report.as_json()
+    write_json(target / "sweep" / "report.json", found)
+    if json_:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        tables.show_sweep(found)
+    if out is None:
+        say(f"next: {report.verdict.advice}; all of it is in {target}/sweep/report.json")
+        return
+    _write(out, loaded, path, report, overridden=bool(set_))
+    say(f"next: mixer plan {out}{spelled(run, None)}")
+
+
+def open_surrogate(recipe: Any, base: Path) -> Any:
+    """What trains and evaluates a small model on a mixture, a `curricula.sweep.Surrogate`."""
+    raise RecipeError(
+        f"{recipe.name}: got no `--losses`, expected the losses of runs made elsewhere",
+        hint="record the losses of your own runs in a file, one run a line (docs/sweep.md)",
+    )
+
+
+def _trained(recipe: Any, base: Path, run: Path, stock: Any) -> Any:
+    from curricula.results import Table
+    from curricula.sweep import jobs, slices_of, train
+    from mixer.run import locked
+
+    wanted = jobs(recipe.sweep, stock, seed=recipe.seed)
+    surrogate = open_surrogate(recipe, base)
+    slices = slices_of(recipe.sweep)
+    with locked(run):
+        path = run / "sweep" / "results.jsonl"
+        table = Table(path, made_by=surrogate.made_by, sources=tuple(stock.mixture), slices=slices)
+        return train(wanted, table, surrogate, say=say)
+
+
+def _check_place(out: Path | None, recipe: Path) -> None:
+    """A recipe's paths start from its own folder, so another folder would change what they mean."""
+    if out is None:
+        return
+    if out.resolve() == recipe.resolve() or out.resolve().parent != recipe.resolve().parent:
+        raise RecipeError(
+            f"--out: got {out}, expected another file in {recipe.parent}, where the recipe's paths start from",
+            hint=f"--out {recipe.with_name(recipe.stem + '-swept.yaml')}",
+        )
+
+
+def _write(out: Path, recipe: Any, path: Path, report: Any, *, overridden: bool) -> None:
+    from mixer import recipe_edit
+
+    if report.recommended is None:
+        raise PlanError(
+            f"--out: got no answer ({report.verdict.kind}), expected one to write: {report.verdict.reason}",
+            hint=report.verdict.advice,
+        )
+    mixture = {name: part.value for name, part in report.recommended.items()}
+    text = None if overridden else path.read_text("utf-8-sig")
+    recipe_edit.write(out, recipe, text=text, stage=recipe.sweep.stage, mixture=mixture)
