@@ -139,7 +139,7 @@ class _Weights:
                 hint="name a checkpoint's folder, or save the model with transformers' save_pretrained",
             )
         self._open: dict[Path, Any] = {path: safe_open(path, framework="pt") for path in paths}
-        self.files = {name: path for path, file in self._open.items() for name in file}
+        self.files = {name: path for path, file in self._open.items() for name in file.keys()}  # noqa: SIM118 - no mapping
 
     def read(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = self._open[self.files[name]].get_tensor(name)

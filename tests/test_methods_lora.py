@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM
 
 from curricula.methods.lora import Lora
@@ -55,6 +56,21 @@ def test_what_is_saved_is_a_plain_model_of_the_same_class(name, tmp_path):
     assert (back.lm_head.weight is back.model.embed_tokens.weight) is tied
     assert not list(tmp_path.glob("adapter*"))
     torch.testing.assert_close(logits(back), logits(model), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_saved_equals_what_peft_merges():
+    method = lora(rslora=True)
+    model = method.prepare(family("qwen2"))
+    train(model, method, 5)
+    ours = method.export(model).state_dict()
+    for module in [module for module in model.modules() if isinstance(module, LoraLayer)]:
+        module.merge()
+    theirs = {
+        name.replace(".base_layer", ""): value for name, value in model.state_dict().items() if "lora_" not in name
+    }
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-6)
 
 
 def test_training_goes_on_after_saving_to_the_last_bit():

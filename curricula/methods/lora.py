@@ -62,22 +62,32 @@ class Lora(Method):
         added, base = [], []
         with exact():
             for _, module in _adapted(model):
-                down, up = (whole(part[_ADAPTER].weight).float() for part in (module.lora_A, module.lora_B))
+                up, down, scale = _factors(module)
                 # ||B A||^2 = sum((B^T B) * (A A^T)): rank x rank instead of the whole matrix.
                 square = float(((up.T @ up) * (down @ down.T)).sum())
-                added.append(module.scaling[_ADAPTER] * math.sqrt(max(0.0, square)))
+                added.append(scale * math.sqrt(max(0.0, square)))
                 base.append(float(whole(module.get_base_layer().weight).float().norm()))
         return {"update": math.hypot(*added) / math.hypot(*base)}
 
     def export(self, model: Any) -> Any:
-        """A plain copy of the base model's class with merged weights; what trains is not touched, to the last bit."""
-        names = [f"{name}.base_layer.weight" for name, _ in _adapted(model)]
-        merged = twin(model, {name: whole(model.get_parameter(name)).detach().clone() for name in names})
+        """A plain model of the base model's class with merged weights, float32; what trains stays as it is."""
+        merged = {}
         with exact():
-            for name, module in list(_adapted(merged)):
-                module.merge()
-                merged.set_submodule(name, module.get_base_layer())
-        return merged
+            for name, module in _adapted(model):
+                up, down, scale = _factors(module)
+                merged[f"{name}.base_layer.weight"] = whole(module.get_base_layer().weight).float() + scale * (
+                    up @ down
+                )
+        plain = twin(model, merged)
+        for name, module in list(_adapted(plain)):
+            plain.set_submodule(name, module.get_base_layer())
+        return plain
+
+
+def _factors(module: Any) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """B (out, rank) and A (rank, in) float32, and the scale of their product."""
+    up, down = (whole(part[_ADAPTER].weight).detach().float() for part in (module.lora_B, module.lora_A))
+    return up, down, float(module.scaling[_ADAPTER])
 
 
 def _adapted(model: Any) -> Iterator[tuple[str, Any]]:

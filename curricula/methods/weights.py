@@ -1,7 +1,6 @@
 """Weights of a model in training: gathered where they are sharded, exchanged in a copy where it is saved."""
 
 import contextlib
-import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,16 +24,30 @@ def put(parameter: torch.Tensor, value: torch.Tensor) -> None:
 
 
 def twin(model: Any, weights: Mapping[str, torch.Tensor]) -> Any:
-    """A copy of a model with other values for some parameters; all others are shared, so it costs only these.
+    """The model with other values for some parameters, to be saved; the rest is shared, so it costs only these.
+
+    Not `copy.deepcopy`, which would copy everything and which FSDP2 forbids.
 
     Args:
-        model: Any module; stays as it is.
-        weights: Name of a parameter -> its value in the copy. Tied names follow.
+        model: Any module, sharded or not; stays as it is, though modules are replaced in the twin.
+        weights: Name of a parameter -> its value in the twin. Tied names follow.
     """
-    memo: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
-    for name, value in weights.items():
-        memo[id(model.get_parameter(name))] = torch.nn.Parameter(value.detach(), requires_grad=False)
-    return copy.deepcopy(model, memo)
+    values = {
+        id(model.get_parameter(name)): torch.nn.Parameter(value.detach(), requires_grad=False)
+        for name, value in weights.items()
+    }
+    return _twin(model, values, {})
+
+
+def _twin(module: Any, values: Mapping[int, torch.nn.Parameter], done: dict[int, Any]) -> Any:
+    if module is not None and id(module) not in done:
+        other = done[id(module)] = object.__new__(type(module))
+        other.__dict__ = {
+            **module.__dict__,
+            "_parameters": {key: values.get(id(value), value) for key, value in module._parameters.items()},
+            "_modules": {key: _twin(value, values, done) for key, value in module._modules.items()},
+        }
+    return done.get(id(module))
 
 
 @contextlib.contextmanager
