@@ -82,11 +82,12 @@ def interpolate(base: Path, trained: Path, out: Path, *, share: float, shard_byt
 
 
 def _mixed(tensor: torch.Tensor, theirs: "_Weights", origin: str | float | None, share: float) -> torch.Tensor:
-    """The mix in float32, so that a share of 0 or 1 is exact."""
+    """The mix, computed in float32; a share of 0 or 1 is exact."""
     if origin is None:
         return tensor
-    other = theirs.read(origin).float() if isinstance(origin, str) else origin
-    return ((1 - share) * tensor.float() + share * other).to(tensor.dtype)
+    value = tensor.float()
+    other = theirs.read(origin).float() if isinstance(origin, str) else torch.full_like(value, origin)
+    return torch.lerp(value, other, share).to(tensor.dtype)
 
 
 def _origins(ours: "_Weights", theirs: "_Weights", trained: Path) -> dict[str, str | float | None]:
