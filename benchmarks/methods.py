@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/methods.py ../shared/data [PART ...]
 
-Parts: blocks, osft, importance, interpolate; all by default. Every training is STEPS AdamW steps over one sequence of
-64 tokens of a biology book, weight decay 0.1. `float32`: parameters and arithmetic; `bfloat16`: float32 parameters
-under bfloat16 autocast, which is how the trainer holds what trains; `bfloat16 parameters`: everything in bfloat16. The
+Parts: blocks, osft, osft_whole, importance, interpolate; all by default. Every training is 100 AdamW steps over one
+sequence of 64 tokens of a biology book, weight decay 0.1. `float32`: parameters and arithmetic; `bfloat16`: float32
+parameters under bfloat16 autocast, as the trainer holds what trains; `bfloat16 parameters`: everything in bfloat16. The
 leak is ||U_h^T dW V_h|| / ||dW|| over all protected matrices, dW counted from the weights before training, the
 subspaces being the upper half of the directions of those weights; `both` counts what dW has of either side.
 """
@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ class Inputs:
     held_out: torch.Tensor
     general: torch.Tensor
 
-    def model(self, dtype: torch.dtype = torch.float32) -> Any:
-        return AutoModelForCausalLM.from_pretrained(self.folder, dtype=dtype)
+    def model(self, dtype: torch.dtype = torch.float32, *, depth: int = 30) -> Any:
+        return AutoModelForCausalLM.from_pretrained(self.folder, dtype=dtype, num_hidden_layers=depth)
 
 
 def inputs(data: Path) -> Inputs:
@@ -123,15 +124,12 @@ def blocks(given: Inputs) -> None:
         same = sum(torch.equal(model.get_parameter(name), value) for name, value in frozen.items())
         shut = [f"{prefix}{key}" for prefix in method._prefixes(model) for key in method._shut]
         opened = sum(bool(model.get_parameter(name).any()) for name in shut)
+        told = ", ".join(f"{name} {value:.2e}" for name, value in method.figures(model).items())
         print(
             f"blocks: after {steps} steps {same} of {len(frozen)} frozen tensors bit-identical, {opened} of {len(shut)}"
-            f" output matrices non-zero, {rounded(method.figures(model))}"
+            f" output matrices non-zero, {told}"
         )
     print(f"blocks: loss of held-out biology {first:.3f} -> {loss(model, given.held_out):.3f}")
-
-
-def rounded(figures: Any) -> dict[str, float]:
-    return {name: float(f"{value:.3g}") for name, value in figures.items()}
 
 
 def leak(parts: dict[str, Subspace], update_of: Callable[[str], torch.Tensor], protect: str) -> float:
@@ -146,30 +144,50 @@ def leak(parts: dict[str, Subspace], update_of: Callable[[str], torch.Tensor], p
 
 
 def osft(given: Inputs) -> None:
+    """All kinds beside each other, on the first ten blocks."""
+    parts, state = subspaces(given, 10)
+    for kind in KINDS:
+        ours(given, parts, state, kind, protect="block", depth=10)
+        ours(given, parts, state, kind, protect="both", depth=10)
+        peft_osf(given, parts, kind, depth=10)
+
+
+def osft_whole(given: Inputs) -> None:
+    """The paper's projection on the whole model."""
+    parts, state = subspaces(given, 30)
+    for kind in KINDS[:2]:
+        ours(given, parts, state, kind, protect="block", depth=30)
+
+
+def subspaces(given: Inputs, depth: int) -> tuple[dict[str, Subspace], dict[str, torch.Tensor]]:
     reference = Osft(OsftMethod(kind="osft"))
+    model = given.model(depth=depth)
     began = time.perf_counter()
-    reference.prepare(given.model())
-    parts, state = reference._parts, reference.state()
+    reference.prepare(model)
+    seconds = time.perf_counter() - began
+    parts = reference._parts
     factors = sum(part.left.nbytes + part.right.nbytes for part in parts.values())
     anchors = sum(part.anchor.nbytes for part in parts.values())
     weights = sum(part.anchor.numel() for part in parts.values())
     print(
-        f"osft: {len(parts)} matrices of {weights:,} weights, SVDs {time.perf_counter() - began:.0f} s;"
+        f"osft: {depth} blocks, {len(parts)} matrices of {weights:,} weights, SVDs {seconds:.0f} s;"
         f" bases {factors / weights:.2f} bytes a weight, anchors {anchors / weights:.2f}"
     )
-    for label, dtype, autocast in KINDS:
-        for protect in ("block", "both") if autocast else ("block",):
-            method = Osft(OsftMethod(kind="osft", protect=protect))
-            model = given.model(dtype)
-            method.load_state(state)
-            began = time.perf_counter()
-            own = train(model, method, given.book, autocast=autocast, rate=2e-5)
-            report(f"osft, protect: {protect}, {label}", parts, lambda name, m=model: now(m, name, parts), protect)
-            print(f"    projections {own:.0f} s of {time.perf_counter() - began:.0f} s")
-            if not autocast and dtype == torch.float32:
-                update_of = lambda name, m=model: now(m, name, parts, saved=torch.bfloat16)  # noqa: E731
-                report("    the same, saved in bfloat16", parts, update_of, protect)
-        peft_osf(given, parts, label, dtype, autocast=autocast)
+    return parts, reference.state()
+
+
+def ours(given: Inputs, parts: Any, state: Any, kind: tuple[Any, ...], *, protect: str, depth: int) -> None:
+    label, dtype, autocast = kind
+    method = Osft(OsftMethod(kind="osft", protect=protect))
+    model = given.model(dtype, depth=depth)
+    method.load_state(state)
+    began = time.perf_counter()
+    own = train(model, method, given.book, autocast=autocast, rate=2e-5)
+    seconds = time.perf_counter() - began
+    report(f"osft, protect: {protect}, {label}", parts, lambda name: now(model, name, parts), protect)
+    if dtype == torch.float32:
+        rough = partial(now, model, parts=parts, saved=torch.bfloat16)
+        report(f"    saved in bfloat16 ({own:.0f} s of {seconds:.0f} s are projections)", parts, rough, protect)
 
 
 KINDS = (
@@ -191,16 +209,17 @@ def report(label: str, parts: dict[str, Subspace], update_of: Callable[[str], to
     print(f"{label}: leak {told} (update {size / start:.1e} of the weights)")
 
 
-def peft_osf(given: Inputs, parts: dict[str, Subspace], label: str, dtype: torch.dtype, *, autocast: bool) -> None:
+def peft_osf(given: Inputs, parts: Any, kind: tuple[Any, ...], *, depth: int) -> None:
     from peft import OSFConfig, get_peft_model
-
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    model = get_peft_model(given.model(dtype), OSFConfig(effective_rank=0.5, target_modules=targets)).get_base_model()
 
     class Adapters(Method):
         def trainable(self, model: Any) -> Any:
             return ((name, value) for name, value in model.named_parameters() if "osf_svd_params" in name)
 
+    label, dtype, autocast = kind
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    config = OSFConfig(effective_rank=0.5, target_modules=targets)
+    model = get_peft_model(given.model(dtype, depth=depth), config).get_base_model()
     train(model, Adapters(), given.book, autocast=autocast, rate=2e-5)
 
     def update_of(name: str) -> torch.Tensor:
@@ -217,9 +236,6 @@ def importance(given: Inputs) -> None:
     values = list(found.values())
     seconds = time.perf_counter() - began
     print(f"importance: {min(values):.2f} to {max(values):.2f}, {seconds:.0f} s, {given.book.numel()} tokens")
-    for kind in ("q", "k", "v", "o", "gate", "up", "down"):
-        own = [value for name, value in found.items() if name.endswith(f".{kind}_proj.weight")]
-        print(f"    {kind}: {min(own):.2f} to {max(own):.2f}, mean {sum(own) / len(own):.2f}")
 
 
 def interpolate(given: Inputs) -> None:
@@ -243,7 +259,12 @@ def interpolate(given: Inputs) -> None:
 def watched(base: Path, trained: Path, out: Path, shares: tuple[float, ...]) -> str:
     """Time and memory of a sweep in shards of 64 MB; in a process of its own, which holds nothing else."""
     peak, done = [anonymous()], threading.Event()
-    watcher = threading.Thread(target=watch, args=(peak, done))
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            peak.append(anonymous())
+
+    watcher = threading.Thread(target=watch)
     watcher.start()
     began = time.perf_counter()
     for share in shares:
@@ -256,18 +277,19 @@ def watched(base: Path, trained: Path, out: Path, shares: tuple[float, ...]) -> 
     return f"{seconds:.1f} s a model of {size:.0f} MiB, at most {more:.0f} MiB of memory (its largest tensor: 108 MiB)"
 
 
-def watch(peak: list[int], done: threading.Event) -> None:
-    while not done.wait(0.005):
-        peak.append(anonymous())
-
-
 def anonymous() -> int:
     """KiB of memory that are no mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
 
 
-PARTS = {"blocks": blocks, "osft": osft, "importance": importance, "interpolate": interpolate}
+PARTS = {
+    "blocks": blocks,
+    "osft": osft,
+    "osft_whole": osft_whole,
+    "importance": importance,
+    "interpolate": interpolate,
+}
 
 
 def main() -> None:
