@@ -1,0 +1,144 @@
+"""Interpolated weights: by hand, exact at both ends, block-expanded models, and models that cannot be mixed."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from curricula.interpolate import interpolate, sweep
+from curricula.methods.block_expansion import BlockExpansion
+from mixer.errors import SourceError
+from mixer.recipe_methods import BlockExpansionMethod
+from tests.tiny_families import FAMILIES, family, logits, train
+
+
+def saved(model, folder):
+    model.save_pretrained(folder)
+    return folder
+
+
+def noisy(model, *, by=0.1):
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * by)
+    return model
+
+
+def read(folder):
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A base model in bfloat16 and a trained one in float32."""
+    base = saved(family("qwen2", depth=2, dtype=torch.bfloat16), tmp_path / "base")
+    return base, saved(noisy(read(base).float()), tmp_path / "trained")
+
+
+def test_a_mix_by_hand(tmp_path):
+    for name, value in (("base", 1.0), ("trained", 3.0)):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.tensor([value, 2.0])}, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "config.json").write_text("{}")
+    out = interpolate(tmp_path / "base", tmp_path / "trained", tmp_path / "out", share=0.25)
+    assert load_file(out / "model.safetensors")["w"].tolist() == [2.5, 2.0]
+
+
+def test_the_ends_of_a_sweep_are_the_two_models_to_the_last_bit(pair, tmp_path):
+    base, trained = pair
+    paths = sweep(base, trained, tmp_path / "sweep", shares=(0.0, 0.3, 1.0))
+    assert [path.name for path in paths] == ["share-0.00", "share-0.30", "share-1.00"]
+    assert torch.equal(logits(read(paths[0])), logits(read(trained)))
+    assert torch.equal(logits(read(paths[2])), logits(read(base).float()))
+    start, end, between = (read(path).state_dict() for path in (base, trained, paths[1]))
+    for name, value in between.items():
+        torch.testing.assert_close(value, 0.7 * end[name] + 0.3 * start[name].float())
+        assert value.dtype == torch.float32
+
+
+def test_small_shards_hold_the_same_model(pair, tmp_path):
+    whole = interpolate(*pair, tmp_path / "whole", share=0.5)
+    parts = interpolate(*pair, tmp_path / "parts", share=0.5, shard_bytes=8_000)
+    files = sorted(parts.glob("*.safetensors"))
+    assert len(files) > 3
+    assert max(file.stat().st_size for file in files) < 10_000
+    assert torch.equal(logits(read(parts)), logits(read(whole)))
+    again = interpolate(parts, pair[1], tmp_path / "again", share=0.0)
+    assert torch.equal(logits(read(again)), logits(read(pair[1])))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_new_blocks_are_shut_again_as_the_share_rises(name, tmp_path):
+    base = saved(family(name), tmp_path / "base")
+    method = BlockExpansion(BlockExpansionMethod(kind="block_expansion", groups=2))
+    model = method.prepare(read(base))
+    train(model, method, 10)
+    trained = saved(method.export(model), tmp_path / "trained")
+    paths = sweep(base, trained, tmp_path / "sweep", shares=(0.0, 0.5, 1.0))
+    assert torch.equal(logits(read(paths[0])), logits(read(trained)))
+    assert torch.equal(logits(read(paths[2])), logits(read(base)))
+    half = read(paths[1])
+    for key, value in method._shut.items():
+        opened = model.get_parameter(f"model.layers.2.{key}") - value
+        torch.testing.assert_close(half.get_parameter(f"model.layers.2.{key}") - value, opened / 2)
+
+
+def test_old_blocks_that_were_trained_too_are_mixed_with_their_own(tmp_path):
+    base = saved(family("llama"), tmp_path / "base")
+    method = BlockExpansion(BlockExpansionMethod(kind="block_expansion", groups=2, train="all"))
+    model = noisy(method.prepare(read(base)))
+    trained = saved(model, tmp_path / "trained")
+    assert torch.equal(logits(read(interpolate(base, trained, tmp_path / "end", share=1.0))), logits(read(base)))
+    half = read(interpolate(base, trained, tmp_path / "half", share=0.5))
+    key = "self_attn.q_proj.weight"
+    expected = (model.get_parameter(f"model.layers.5.{key}"), read(base).get_parameter(f"model.layers.3.{key}"))
+    assert torch.equal(half.get_parameter(f"model.layers.5.{key}"), model.get_parameter(f"model.layers.5.{key}"))
+    old = (model.get_parameter(f"model.layers.4.{key}") + expected[1]) / 2
+    torch.testing.assert_close(half.get_parameter(f"model.layers.4.{key}"), old)
+
+
+def test_two_expanded_models_mix_tensor_by_tensor(tmp_path):
+    method = BlockExpansion(BlockExpansionMethod(kind="block_expansion", groups=2))
+    model = method.prepare(family("llama"))
+    first = saved(model, tmp_path / "first")
+    second = saved(noisy(model), tmp_path / "second")
+    out = read(interpolate(first, second, tmp_path / "out", share=1.0))
+    assert torch.equal(logits(out), logits(read(first)))
+
+
+def test_models_of_other_tensors_are_refused(pair, tmp_path):
+    base, trained = pair
+    deeper = saved(family("qwen2", depth=3), tmp_path / "deeper")
+    with pytest.raises(
+        SourceError, match=r"got tensors that differ from those of .*deeper by `model.layers.2"
+    ) as caught:
+        interpolate(base, deeper, tmp_path / "out", share=0.5)
+    assert "block_expansion" in caught.value.hint
+    tensors = load_file(trained / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"][:5]
+    save_file(tensors, trained / "model.safetensors")
+    with pytest.raises(SourceError, match=r"`model.norm.weight` of shape \(5,\) \(F32\) for a base of shape \(32,\)"):
+        interpolate(base, trained, tmp_path / "out", share=0.5)
+    tensors["model.norm.weight"] = torch.ones(32, dtype=torch.int8)
+    save_file(tensors, trained / "model.safetensors")
+    with pytest.raises(SourceError, match=r"\(I8\).*expected floating-point") as caught:
+        interpolate(base, trained, tmp_path / "out", share=0.5)
+    assert "quantised" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_model_and_a_share_out_of_range_are_refused(pair, tmp_path):
+    with pytest.raises(SourceError, match=r"got no config.json and safetensors"):
+        interpolate(tmp_path, pair[1], tmp_path / "out", share=0.5)
+    with pytest.raises(ValueError, match=r"share must be in \[0, 1\], got 1.5"):
+        interpolate(*pair, tmp_path / "out", share=1.5)
+
+
+def test_the_config_goes_with_the_weights(pair, tmp_path):
+    (pair[1] / "tokenizer.json").write_text("{}")
+    out = interpolate(*pair, tmp_path / "out", share=0.5)
+    assert json.loads((out / "config.json").read_text())["model_type"] == "qwen2"
+    assert (out / "tokenizer.json").is_file()
