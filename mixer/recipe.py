@@ -11,6 +11,7 @@ from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
 from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
 from mixer.recipe_synth import Model, Synth
+from mixer.recipe_train import LearningRate, Train
 
 
 class LanguageRule(Section):
@@ -122,6 +123,8 @@ class Stage(Section):
     """Tokens of this stage, such as 30M or 92.5B; whole sequences are used, rounded down."""
     mixture: dict[Name, Annotated[float, Strict(), Field(gt=0.0, allow_inf_nan=False)]] = Field(min_length=1)
     """Source name -> weight in tokens; any scale, 6:2:2 is 60%, 20%, 20%."""
+    learning_rate: LearningRate | None = None
+    """This stage's own segment. Default: the schedule of `train`."""
 
 
 class Recipe(Section):
@@ -148,6 +151,8 @@ class Recipe(Section):
     on_shortfall: Literal["fail", "cap", "redistribute"] = "fail"
     """When a source would pass `max_epochs`: fail, shorten the stage, or give the rest to the others."""
     stages: tuple[Stage, ...] = Field(min_length=1)
+    train: Train | None = None
+    """How `mixer train` trains on what was built."""
 
     @property
     def page_sources(self) -> dict[str, PageSource]:

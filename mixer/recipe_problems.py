@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mixer import recipe_scores_problems, recipe_synth_problems
+from mixer import recipe_scores_problems, recipe_synth_problems, recipe_train_problems
 from mixer.recipe import Recipe, TokenizerSpec
 from mixer.recipe_section import PACKAGED
 from mixer.recipe_yaml import Problem, Spot, show
@@ -28,6 +28,7 @@ _EXPECTED = {
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "{ge:g} or more",
     "int_type": "a whole number",
+    "less_than": "a number below {lt:g}",
     "less_than_equal": "{le:g} or less",
     "model_attributes_type": "a mapping",
     "model_type": "a mapping",
@@ -210,6 +211,7 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _idle_tokens(tree)
     yield from recipe_synth_problems.find(tree, unknown)
     yield from recipe_scores_problems.find(tree, unknown)
+    yield from recipe_train_problems.find(tree)
 
 
 def _stages(tree: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
