@@ -1,11 +1,13 @@
 """The interface of a method, which is plain training where a method says nothing else.
 
-The trainer calls, in this order: `prepare` once; `trainable` once; then at every optimizer step `before_step` (after
-gradients are accumulated and before they are clipped), the step, `after_step`; `figures` when it logs; `state` and
-`load_state` around a resume; `export` when it saves what others load.
+The trainer calls, in this order: `calibrate` where `needs_calibration`; `prepare` once; `trainable` once; then at every
+optimizer step `before_step` (after gradients are accumulated and before they are clipped), the step, `after_step`;
+`figures` when it logs; `state` and `load_state` around a resume; `export` when it saves what others load.
+
+Parameters may be replaced between `prepare` and the first step, as sharding does, so methods keep names, not tensors.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
 
 class Method:
     """Plain continual pre-training: every parameter trains, nothing is projected, the model is saved as it is."""
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether `calibrate` is called, at a resume too, before `prepare`."""
+        return False
+
+    def calibrate(self, model: Any, batches: Iterable["torch.Tensor"]) -> None:
+        """Measure on the base model what `prepare` then decides by.
+
+        Args:
+            model: The base model, which stays as it is.
+            batches: (rows, length) int64 token ids each, on the model's device; the same ones at a resume.
+        """
 
     def prepare(self, model: Any) -> Any:
         """The model to train, from the base model in Hugging Face format with the weights it starts from.
