@@ -49,7 +49,7 @@ class Trained:
     signal: int | None = None
 
 
-def train(  # noqa: C901, PLR0912, PLR0915 - the loop reads as one
+def train(  # noqa: C901, PLR0915 - the loop reads as one
     job: Job,
     *,
     world: World,
