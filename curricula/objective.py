@@ -13,17 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from curricula.loss import CHUNK_LOGITS, head_loss, head_nats
+from curricula.loss import BLOCK_LOGITS, CHUNK_LOGITS, head_loss, head_nats
 from curricula.masking import inputs_of
 
 _PROBE = 8
 
 
 @contextlib.contextmanager
-def rounded(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+def rounded(module: nn.Module, dtype: torch.dtype) -> Iterator[Mapping[Tensor, nn.Parameter]]:
     """During the block, which must hold the backward pass too, the module computes with rounded parameters.
 
     Gradients arrive at the parameters themselves, in their own dtype. Tied parameters share one copy.
+
+    Yields:
+        Each copy with the parameter that it is of.
     """
     owners = [
         (part, name, parameter)
@@ -36,7 +39,7 @@ def rounded(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
         for part, name, parameter in owners:
             # Not setattr: a module takes nothing but a Parameter under a parameter's name.
             part._parameters[name] = copies[parameter]  # type: ignore[assignment]
-        yield
+        yield {short: parameter for parameter, short in copies.items()}
     finally:
         for part, name, parameter in owners:
             part._parameters[name] = parameter
@@ -64,13 +67,21 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self._dtype, self._is_sharded = dtype, is_sharded
-        self._chunk = CHUNK_LOGITS[next(model.parameters()).device.type]
+        self._originals: Mapping[Tensor, nn.Parameter] = {}
+        kind = next(model.parameters()).device.type
+        self._chunk, self._block = CHUNK_LOGITS[kind], BLOCK_LOGITS[kind]
         with rounded(model, dtype):
             self._is_plain = has_plain_head(model)
 
-    def computing(self) -> contextlib.AbstractContextManager[None]:
-        """The block in which forward and backward run."""
-        return contextlib.nullcontext() if self._is_sharded else rounded(self.model, self._dtype)
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """The block in which forward and backward run, of any number of batches between two steps."""
+        if self._is_sharded:
+            yield
+            return
+        with rounded(self.model, self._dtype) as self._originals:
+            yield
+        self._originals = {}
 
     def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, Tensor]:
         """The weighted sum of losses (None outside of training) and (targets,) nats, float32.
@@ -85,6 +96,8 @@ class Objective(nn.Module):
             rows = self.model.base_model(**inputs).last_hidden_state
             layer = self.model.get_output_embeddings()
             head, bias = layer.weight, layer.bias
+            # Past the rounded copy, the gradient of the output layer stays in float32 all the way.
+            owner = self._originals.get(head, head)
         else:
             rows = self.model(**inputs).logits
         rows = rows.flatten(0, 1).index_select(0, batch["places"])
@@ -92,7 +105,9 @@ class Objective(nn.Module):
             return self._by_logits(rows, batch)
         if not self.training:
             return None, head_nats(rows, head, bias, batch["targets"], chunk_logits=self._chunk)
-        return head_loss(rows, head, bias, batch["targets"], batch["weights"], chunk_logits=self._chunk)
+        rounded_head = (owner, head.detach())
+        sizes = {"chunk_logits": self._chunk, "block_logits": self._block}
+        return head_loss(rows, rounded_head, bias, batch["targets"], batch["weights"], **sizes)
 
     def _by_logits(self, logits: Tensor, batch: Mapping[str, Any]) -> tuple[Tensor | None, Tensor]:
         nats = nn.functional.cross_entropy(logits.float(), batch["targets"], reduction="none")

@@ -100,13 +100,14 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
             # DDP and FSDP2 divide the sum of gradients by the number of processes.
             scale = world.size / max(1.0, targets)
             nats = []
-            for number, batch in enumerate(batches):
-                # What is drawn (dropout) depends on the place in training, not on what was drawn before.
-                torch.manual_seed(seed_of(job.seed, "draws", step.position, world.rank, number))
-                with synchronised(bench.wrapped, is_last=number == len(batches) - 1), bench.objective.computing():
-                    loss, found = bench.wrapped(on_device(batch, world.device, scale=scale))
-                    loss.backward()
-                nats.append(found)
+            with bench.objective.computing():
+                for number, batch in enumerate(batches):
+                    # What is drawn (dropout) depends on the place in training, not on what was drawn before.
+                    torch.manual_seed(seed_of(job.seed, "draws", step.position, world.rank, number))
+                    with synchronised(bench.wrapped, is_last=number == len(batches) - 1):
+                        loss, found = bench.wrapped(on_device(batch, world.device, scale=scale))
+                        loss.backward()
+                    nats.append(found)
             job.method.before_step(model)
             norm = _clip(model, settings.clip)
             state = State(step.position + step.count, state.step + 1, state.tokens + step.count * length)

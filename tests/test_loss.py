@@ -23,23 +23,23 @@ def sample(tokens, width=16, vocabulary=37, seed=0, dtype=torch.float32):
 def plain(hidden, head, bias, targets, weights):
     """The same in float32, all logits at once, by autograd."""
     leaves = [part.detach().float().clone().requires_grad_() for part in (hidden, head, bias)]
-    nats = torch.nn.functional.cross_entropy(
-        torch.nn.functional.linear(*leaves), targets, reduction="none"
-    )
+    nats = torch.nn.functional.cross_entropy(torch.nn.functional.linear(*leaves), targets, reduction="none")
     (nats * weights).sum().backward()
     return nats.detach(), [leaf.grad for leaf in leaves]
 
 
 def chunked(hidden, head, bias, targets, weights, chunk):
     leaves = [part.detach().clone().requires_grad_() for part in (hidden, head, bias)]
-    total, nats = head_loss(*leaves, targets, weights, chunk_logits=chunk)
+    total, nats = head_loss(*leaves, targets, weights, chunk_logits=chunk, block_logits=3 * chunk)
     total.backward()
     return total, nats, [leaf.grad for leaf in leaves]
 
 
 def test_the_loss_of_a_model_that_knows_nothing_is_the_logarithm_of_the_vocabulary():
     hidden = torch.zeros(5, 8)
-    total, nats = head_loss(hidden, torch.ones(50, 8), None, torch.arange(5), torch.full((5,), 0.2), chunk_logits=100)
+    total, nats = head_loss(
+        hidden, torch.ones(50, 8), None, torch.arange(5), torch.full((5,), 0.2), chunk_logits=100, block_logits=150
+    )
     assert nats.tolist() == pytest.approx([math.log(50)] * 5)
     assert float(total) == pytest.approx(math.log(50))
 
@@ -69,7 +69,7 @@ def test_in_bfloat16_the_heads_gradient_is_summed_in_float32():
 def test_a_head_that_is_the_embedding_too_gets_both_gradients():
     _, table, _, targets, weights = sample(10)
     tied = table.clone().requires_grad_()
-    total, _ = head_loss(tied[targets], tied, None, targets.flip(0), weights, chunk_logits=80)
+    total, _ = head_loss(tied[targets], tied, None, targets.flip(0), weights, chunk_logits=80, block_logits=200)
     total.backward()
     other = table.clone().requires_grad_()
     logits = torch.nn.functional.linear(other[targets], other)
@@ -80,14 +80,16 @@ def test_a_head_that_is_the_embedding_too_gets_both_gradients():
 def test_a_frozen_head_gets_no_gradient_and_hidden_states_the_same_one():
     hidden, head, _, targets, weights = sample(12)
     free, frozen = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
-    head_loss(free, head.clone().requires_grad_(), None, targets, weights, chunk_logits=64)[0].backward()
-    head_loss(frozen, head, None, targets, weights, chunk_logits=64)[0].backward()
+    head_loss(free, head.clone().requires_grad_(), None, targets, weights, chunk_logits=64, block_logits=99)[
+        0
+    ].backward()
+    head_loss(frozen, head, None, targets, weights, chunk_logits=64, block_logits=99)[0].backward()
     assert torch.equal(free.grad, frozen.grad)
     assert head.grad is None
 
 
 def test_evaluation_tells_the_same_losses():
     hidden, head, bias, targets, weights = sample(30)
-    _, nats = head_loss(hidden, head, bias, targets, weights, chunk_logits=111)
+    _, nats = head_loss(hidden, head, bias, targets, weights, chunk_logits=111, block_logits=300)
     torch.testing.assert_close(head_nats(hidden, head, bias, targets, chunk_logits=222), nats)
     assert head_nats(hidden[:0], head, bias, targets[:0], chunk_logits=222).shape == (0,)
