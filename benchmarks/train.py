@@ -73,9 +73,8 @@ def ours(run: Path, kind: str, steps: int) -> list[float]:
         if state.step == steps:
             raise Enough
 
-    with tempfile.TemporaryDirectory() as folder, world() as here:
-        with contextlib.suppress(Enough):
-            train(job(run, kind, Path(folder)), world=here, say=print, after_step=note)
+    with tempfile.TemporaryDirectory() as folder, world() as here, contextlib.suppress(Enough):
+        train(job(run, kind, Path(folder)), world=here, say=print, after_step=note)
     return np.diff(times).tolist()
 
 

@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from curricula.methods.base import Method
+from curricula.methods.weights import put, whole
 from curricula.parallel import World
 from mixer import __version__
 from mixer.errors import CheckpointError
@@ -179,7 +180,11 @@ def load_optimizer(checkpoint: Path, model: Any, optimizer: torch.optim.Optimize
         for key in list(moments.keys()):
             name, _, kind = key.rpartition("|")
             tensor, parameter = moments.get_tensor(key), parameters[name]
-            placed = tensor.to(parameter.device) if tensor.ndim == 0 else _like(parameter, tensor)
+            if tensor.ndim == 0:
+                placed = tensor.to(parameter.device)
+            else:
+                placed = torch.zeros_like(parameter, dtype=tensor.dtype)
+                put(placed, tensor.to(parameter.device))
             optimizer.state[parameter][kind] = placed
 
 
@@ -254,22 +259,6 @@ def _gathered(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, to
         if world.is_first:
             found[name] = full.to("cpu", copy=True).contiguous()
     return found
-
-
-def whole(tensor: Any) -> torch.Tensor:
-    """The full tensor of one that may be sharded; every process must ask for it."""
-    found: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return found
-
-
-def _like(parameter: Any, tensor: torch.Tensor) -> torch.Tensor:
-    """A full tensor placed, and sharded, as a parameter is."""
-    tensor = tensor.to(parameter.device, parameter.dtype)
-    if not hasattr(parameter, "full_tensor"):
-        return tensor
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
 
 
 def _address(tensor: Any) -> int:

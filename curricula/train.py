@@ -22,6 +22,7 @@ import torch
 from curricula import checkpoint as checkpoints
 from curricula.checkpoint import State
 from curricula.job import Job
+from curricula.methods.weights import whole
 from curricula.order import seed_of
 from curricula.parallel import World, synchronised
 from curricula.recorder import Recorder
@@ -165,7 +166,7 @@ def _clip(model: Any, most: float | None) -> float:
     """Scale gradients down to a norm of at most `most`; the norm that they had."""
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if most is None else most)
-    return float(checkpoints.whole(norm))
+    return float(whole(norm))
 
 
 def _is_due(every: int | None, state: State, tokens: int) -> bool:

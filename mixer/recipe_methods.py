@@ -1,8 +1,8 @@
 """The training methods that a recipe may name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict, StrictBool, StrictInt
+from pydantic import Field, Strict, StrictBool, StrictInt, model_validator
 
 from mixer.recipe_section import Section, Share
 
@@ -35,7 +35,8 @@ class BlockExpansionMethod(Section):
     per_group: Annotated[StrictInt, Field(ge=1)] = 1
     """New blocks after each group, copies of its last ones."""
     placement: Literal["interleaved", "least_critical"] = "interleaved"
-    """`least_critical` puts them after the blocks that change the residual stream least (after ADEPT, 2510.10071)."""
+    """`least_critical` takes as many single blocks instead of groups, those that change the residual stream least on
+    the first sequences (after ADEPT, arXiv 2510.10071)."""
     train: Literal["new", "all"] = "new"
     """`all` trains the old blocks too, as an instruction stage does."""
 
@@ -53,11 +54,27 @@ class OsftMethod(Section):
     target_retention: Share = 0.8
     """The paper's trr, with `rank: importance`."""
     protect: Literal["block", "left", "right", "both"] = "block"
-    """What an update may not touch: the paper's block, the left or right directions, or either (as mini_trainer does)."""
+    """What an update may not touch: the paper's block, the left or the right directions, or either (mini_trainer)."""
     targets: tuple[str, ...] = ("*_proj",)
     """Modules whose matrices are protected, by the last part of their names, as shell patterns."""
+    others: Literal["train", "freeze"] = "train"
+    """Parameters of no target (embeddings, head, norms, biases) train unprotected, or stay as they are."""
     every: Annotated[StrictInt, Field(ge=1)] = 1
     """Steps between projections; the constraint is exact after each of them."""
+    continues: str | None = None
+    """The method's state from an earlier training (`method.safetensors` of its last checkpoint), relative to the
+    recipe: what it protected stays protected, and so do the directions that it used."""
+
+    @model_validator(mode="after")
+    def _no_idle_key(self) -> Self:
+        idle = ("min_retention", "target_retention") if self.rank == "fixed" else ("share",)
+        for key in idle:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                wanted = "importance" if self.rank == "fixed" else "fixed"
+                raise ValueError(f"`{key}` only with `rank: {wanted}`")
+        if self.min_retention > self.target_retention:
+            raise ValueError("`min_retention` of at most `target_retention`")
+        return self
 
 
 class LoraMethod(Section):

@@ -229,3 +229,37 @@ def test_two_trainings_of_one_name_are_refused(built, tmp_path):
                 training.run(folder)
         finally:
             other.kill()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "{kind: freeze, train: ['model.layers.1.*']}",
+        "{kind: block_expansion, groups: 2, placement: least_critical}",
+        "{kind: osft, rank: importance}",
+        "{kind: lora, rank: 4, dropout: 0.1}",
+    ],
+)
+def test_every_method_resumes_to_the_last_bit_and_saves_a_plain_model(built, tmp_path, method):
+    """What a method keeps beside the weights, what it measured, and what it draws must come back as well."""
+
+    class Enough(Exception):
+        pass
+
+    def stop(_, state):
+        if state.step == 9:
+            raise Enough
+
+    settings = [f"train.method={method}", "train.checkpoint_every=4480", "train.keep=9"]
+    whole, stopped = (training.copied(built, tmp_path / name) for name in ("whole", "stopped"))
+    training.run(whole, "m", *settings)
+    with pytest.raises(Enough):
+        training.run(stopped, "m", *settings, after_step=stop)
+    training.run(stopped, "m", *settings)
+    assert_equal(checkpoint(stopped, 20, "m"), checkpoint(whole, 20, "m"))
+    found = lines(whole, "m")
+    assert found[-1]["loss"] < found[0]["loss"]
+    assert [line["method"] for line in found] == [line["method"] for line in lines(stopped, "m")]
+    model, info = AutoModelForCausalLM.from_pretrained(whole / "run/checkpoints/m/final", output_loading_info=True)
+    assert not any(info.values())
+    assert type(model).__name__ == "LlamaForCausalLM"

@@ -1,5 +1,6 @@
 """A small Run to train on: the toy corpus, built once, and a random model of a few thousand weights."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -24,16 +25,30 @@ TRAIN = {
     "warmup": 0.1,
 }
 
+TEMPLATE = (
+    "{% for m in messages %}<bos>{{ m.role }}\n{{ m.content }}<eos>\n{% endfor %}"
+    "{% if add_generation_prompt %}<bos>assistant\n{% endif %}"
+)
+
 
 def build_run(folder: Path, **changes) -> Path:
     """A folder with the toy corpus, a tiny model `model`, and a Run of 20 steps of 640 tokens: 15 adapt, 5 anneal."""
     toys.corpus(folder)
     tiny_model(folder / "model", attention_dropout=0.1)
     tiny_model(folder / "plain-model")
+    chat_tokenizer(tiny_model(folder / "chat-model"))
     recipe = load(toys.recipe(folder, **({"train": TRAIN} | changes)))
     where = {"base": folder, "run": folder / "run", "store": folder / "store", "workers": 1}
     handed = {"scheduler": order, "synthesize": toys.no_synthesis, "open_score": open_score}
     build(recipe, **where, **handed, say=lambda _: None)
+    return folder
+
+
+def chat_tokenizer(folder: Path) -> Path:
+    """The byte tokenizer with a chat template, as transformers reads it."""
+    toys.byte_tokenizer(folder)
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<bos>", "eos_token": "<eos>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": TEMPLATE}))
     return folder
 
 

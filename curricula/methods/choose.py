@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from curricula.methods.base import Method
-from mixer.errors import RecipeError
-from mixer.recipe_methods import AnyMethod, PlainMethod
+from mixer.recipe_methods import AnyMethod, BlockExpansionMethod, FreezeMethod, LoraMethod, OsftMethod
 
 
 def method_of(section: AnyMethod, *, base: Path, seed: int) -> Method:
@@ -15,6 +14,21 @@ def method_of(section: AnyMethod, *, base: Path, seed: int) -> Method:
         base: Folder of the recipe, for paths.
         seed: For what a method draws.
     """
-    if isinstance(section, PlainMethod):
-        return Method()
-    raise RecipeError(f"train.method: got {section.kind!r}, expected `plain`", hint=f"nothing at {base} with {seed}")
+    match section:
+        case FreezeMethod():
+            from curricula.methods.freeze import Freeze
+
+            return Freeze(section)
+        case BlockExpansionMethod():
+            from curricula.methods.block_expansion import BlockExpansion
+
+            return BlockExpansion(section)
+        case OsftMethod():
+            from curricula.methods.osft import Osft
+
+            return Osft(section, base=base)
+        case LoraMethod():
+            from curricula.methods.lora import Lora
+
+            return Lora(section, seed=seed)
+    return Method()
