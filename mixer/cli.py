@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mixer.cli_group import Group
-from mixer.commands import adapt, build, inspect, sweep, synth
+from mixer.commands import adapt, build, inspect, sweep, synth, train
 
 app = typer.Typer(
     cls=Group,
@@ -23,6 +23,7 @@ for command in (
     inspect.plan,
     build.build,
     synth.synth,
+    train.train,
     adapt.adapt,
     sweep.sweep,
     inspect.recipes,

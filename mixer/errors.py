@@ -5,7 +5,8 @@ MixerError
 ├── SourceError   input is missing, damaged or changed
 ├── PlanError     the token budgets cannot be met
 ├── ShardError    a shard is corrupt or belongs to another build
-└── EngineError   a language model cannot be started, reached, or asked any more
+├── EngineError   a language model cannot be started, reached, or asked any more
+└── CheckpointError  a checkpoint is damaged, or belongs to another training
 """
 
 
@@ -35,3 +36,7 @@ class ShardError(MixerError):
 
 class EngineError(MixerError):
     """The engine that runs a language model cannot be started, reached, or asked any more."""
+
+
+class CheckpointError(MixerError):
+    """A checkpoint is damaged, or was saved by a training on another plan, order, model or recipe."""

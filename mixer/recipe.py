@@ -13,6 +13,7 @@ from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
 from mixer.recipe_stage import AnyStage, Stage, Validation
 from mixer.recipe_sweep import Sweep
 from mixer.recipe_synth import Model, Synth
+from mixer.recipe_train import Train
 
 
 class LanguageRule(Section):
@@ -142,6 +143,8 @@ class Recipe(Section):
     validation: Validation | None = None
     stages: tuple[AnyStage, ...] = Field(min_length=1)
     sweep: Sweep | None = None
+    train: Train | None = None
+    """How `mixer train` trains on what was built."""
 
     @property
     def page_sources(self) -> dict[str, PageSource]:

@@ -13,7 +13,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mixer import recipe_scores_problems, recipe_stage_problems, recipe_sweep_problems, recipe_synth_problems
+from mixer import (
+    recipe_scores_problems,
+    recipe_stage_problems,
+    recipe_synth_problems,
+)
 from mixer.recipe import Recipe, TokenizerSpec
 from mixer.recipe_section import PACKAGED
 from mixer.recipe_yaml import Problem, Spot, show
@@ -28,6 +32,7 @@ _EXPECTED = {
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "{ge:g} or more",
     "int_type": "a whole number",
+    "less_than": "a number below {lt:g}",
     "less_than_equal": "{le:g} or less",
     "model_attributes_type": "a mapping",
     "model_type": "a mapping",
@@ -229,7 +234,6 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _idle_tokens(tree)
     yield from recipe_synth_problems.find(tree, unknown)
     yield from recipe_scores_problems.find(tree, unknown)
-    yield from recipe_sweep_problems.find(tree, unknown)
 
 
 def _idle_tokens(tree: Mapping[str, Any]) -> Iterator[Problem]:

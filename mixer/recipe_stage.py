@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Strict, StrictInt, StringConstraints, Tag, model_validator
 
 from mixer.recipe_section import Count, Name, Section
+from mixer.recipe_train import LearningRate
 
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Positive = Annotated[float, Strict(), Field(gt=0.0, allow_inf_nan=False)]
@@ -224,6 +225,8 @@ class Stage(Section):
     order: dict[Name, Order] = Field(default_factory=dict)
     """Source -> order of what is drawn from it."""
     adapt: Adapt | None = None
+    learning_rate: LearningRate | None = None
+    """This stage's own segment. Default: the schedule of `train`."""
 
 
 class ResampleStage(Section):
@@ -231,6 +234,8 @@ class ResampleStage(Section):
 
     name: Name
     resample: Resample
+    learning_rate: LearningRate | None = None
+    """This stage's own segment. Default: the schedule of `train`."""
 
 
 def _stage_kind(value: Any) -> str:

@@ -1,0 +1,216 @@
+"""Everything that is set up before the first step: model, method, objective, optimizer, and where they go on from."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from curricula import checkpoint as checkpoints
+from curricula.checkpoint import Seal, State
+from curricula.job import Job
+from curricula.loader import batches_of
+from curricula.masking import attention_of, check_isolation
+from curricula.metrics import flops_per_token, peak_of
+from curricula.objective import Objective, blocks_of, compact, rounded
+from curricula.order import seed_of
+from curricula.parallel import World, replicate, shard
+from mixer.errors import RecipeError
+from mixer.hardware import multiplies_bfloat16
+
+_MICRO_TOKENS = {"cpu": 2048, "cuda": 16_384}
+_CALIBRATION = 32
+"""Sequences, the first of the order, that a method may measure on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a training works with.
+
+    Args:
+        model: As the method prepared it.
+        objective: The model with its loss.
+        wrapped: The same, with gradients exchanged between processes.
+        optimizer: AdamW over what trains.
+        micro_batch: Sequences that a process takes at once.
+        machine: What rounding depends on.
+        flops: A token's, where the formula holds.
+        peak: FLOP/s of the device, where they are known.
+        state: Where training goes on from.
+    """
+
+    model: Any
+    objective: Objective
+    wrapped: Any
+    optimizer: torch.optim.Optimizer
+    micro_batch: int
+    machine: Mapping[str, Any]
+    flops: float | None
+    peak: float | None
+    state: State
+
+    def mfu(self, rate: float) -> float | str:
+        """The share of the device's peak that so many tokens a second are, on one process; "n/a" where unknown."""
+        return rate * self.flops / self.peak if self.flops and self.peak else "n/a"
+
+
+def open_bench(job: Job, *, world: World, say: Callable[[str], None]) -> Bench:
+    """Set a training up, at its newest checkpoint where there is one.
+
+    Raises:
+        CheckpointError: The checkpoint is of another training, or damaged.
+        RecipeError: The model cannot be trained as the recipe says.
+    """
+    settings, is_sharded = job.settings, job.settings.parallel == "fsdp" and world.size > 1
+    dtype = _dtype(settings.dtype, world.device.type)
+    micro_batch = _micro_batch(job, world)
+    model, attention = _loaded(job, world, is_half=dtype != torch.float32)
+    model = _prepared(job, model, world, micro_batch)
+    machine = {
+        "threads": torch.get_num_threads(),
+        "processes": world.size,
+        "device": world.device.type,
+        "torch": torch.__version__,
+        "dtype": str(dtype).removeprefix("torch."),
+        "attention": attention,
+        "micro_batch": micro_batch,
+        "parallel": settings.parallel,
+        "compile": settings.compile,
+    }
+    found = checkpoints.latest(job.folder)
+    state = _resumed(job, found, model, machine, say) if found else State()
+    flops = flops_per_token(model, sequence_length=job.loader.rows.sequence_length)
+    if not is_sharded:
+        compact(model)
+    objective = Objective(model, dtype=dtype, is_sharded=is_sharded).train()
+    if settings.document_mask:
+        with rounded(model, dtype):
+            check_isolation(model.base_model, vocabulary=model.get_input_embeddings().weight.shape[0])
+    if settings.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for block in blocks_of(model) if settings.compile else ():
+        block.compile()
+    wrapped = shard(objective, model, dtype=dtype, size=world.size) if is_sharded else replicate(objective, world.size)
+    optimizer = optimizer_of(model, betas=settings.betas, weight_decay=settings.weight_decay)
+    if found:
+        checkpoints.load_optimizer(found, model, optimizer)
+    return Bench(
+        model=model,
+        objective=objective,
+        wrapped=wrapped,
+        optimizer=optimizer,
+        micro_batch=micro_batch,
+        machine=machine,
+        flops=flops,
+        peak=peak_of(world.device),
+        state=state,
+    )
+
+
+def seal_of(job: Job, state: State, machine: Mapping[str, Any]) -> Seal:
+    """What a training depends on at a state: the orders of the stages that it has begun, and what it reads next."""
+    begun = [number for number, track in enumerate(job.loader.tracks) if job.loader.first(number) < state.position]
+    orders = {f"order {job.loader.tracks[number].name}": job.loader.fingerprint(number) for number in begun}
+    return Seal(job.loader.digest(state.position), {**job.identity, **orders}, machine)
+
+
+def optimizer_of(model: Any, *, betas: tuple[float, float], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW over the parameters that train: matrices decay, vectors (norms, biases) do not."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, fused=True)
+
+
+@contextlib.contextmanager
+def settled(world: World) -> Iterator[None]:
+    """Deterministic kernels on a CPU, and global generators that are as they were when the block ends."""
+    before = torch.are_deterministic_algorithms_enabled()
+    devices = [world.device] if world.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.use_deterministic_algorithms(world.device.type == "cpu")
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+def _dtype(wanted: str, device: str) -> torch.dtype:
+    if wanted == "auto":
+        wanted = "bfloat16" if device == "cuda" or multiplies_bfloat16() else "float32"
+    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+
+def _micro_batch(job: Job, world: World) -> int:
+    fits = max(1, _MICRO_TOKENS[world.device.type] // job.loader.rows.sequence_length)
+    return min(job.settings.micro_batch or fits, -(-job.loader.per_step // world.size))
+
+
+def _loaded(job: Job, world: World, *, is_half: bool) -> tuple[Any, str]:
+    """The base model in float32 on its device, and what computes its attention."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    settings = job.settings
+    try:
+        config = AutoConfig.from_pretrained(job.base, local_files_only=True)
+        attention = attention_of(
+            settings.attention, config, device=world.device.type, is_compiled=settings.compile, is_half=is_half
+        )
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            job.base,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            attn_implementation=attention,
+        )
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"train.model: got {job.base}, expected a causal language model: {error}",
+            hint="name a folder with config.json, safetensors and tokenizer.json",
+        ) from error
+    known, needed = model.get_input_embeddings().weight.shape[0], job.loader.rows.vocabulary
+    if needed > known:
+        raise RecipeError(
+            f"train.model: got {known:,} embeddings, expected at least {needed:,}, one for each token of the shards",
+            hint="let `tokenizer` name the model's folder or id, and build again",
+        )
+    return model.to(world.device), attention
+
+
+def _prepared(job: Job, model: Any, world: World, micro_batch: int) -> Any:
+    """The model as the method trains it, with the rest frozen."""
+    if job.method.needs_calibration:
+        job.method.calibrate(model, _calibration(job, world, micro_batch))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(job.seed, "prepare"))
+        model = job.method.prepare(model)
+    training = {name for name, _ in job.method.trainable(model)}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in training)
+    return model
+
+
+def _calibration(job: Job, world: World, micro_batch: int) -> Iterator[torch.Tensor]:
+    step = job.loader.step(0)
+    picked = np.empty((0, 2), np.int64) if step is None else job.loader.picked(step, most=_CALIBRATION)
+    for batch in batches_of(job.loader.rows, picked, rank=0, size=1, micro_batch=micro_batch):
+        yield torch.from_numpy(batch.ids).to(world.device)
+
+
+def _resumed(job: Job, checkpoint: Path, model: Any, machine: Mapping[str, Any], say: Callable[[str], None]) -> State:
+    """The state of a checkpoint, whose weights are now the model's."""
+    state, seal = checkpoints.read(checkpoint)
+    inexact = checkpoints.check(checkpoint, state, seal, seal_of(job, state, machine))
+    say(f"resume at {state.tokens:,} tokens from {checkpoint}")
+    if inexact:
+        say(f"warning: {inexact}: the resume is exact up to rounding, not to the last bit")
+    job.method.load_state(checkpoints.method_state(checkpoint))
+    checkpoints.load_weights(checkpoint, model)
+    return state

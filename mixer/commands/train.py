@@ -1,0 +1,83 @@
+"""`mixer train`: from a Run to a trained model."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mixer.cli_group import say
+from mixer.commands.options import Json, Set, spelled, store
+from mixer.errors import RecipeError
+
+_STOPPED = 128
+"""Exit code of a process that a signal ended, less the signal."""
+
+
+def train(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A Run folder that `mixer build` made.")],
+    method: Annotated[
+        str | None,
+        typer.Option(help="Train by this method instead of the recipe's: plain, lora, ...", show_default=False),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Folder below RUN/checkpoints. Default: the method.", show_default=False)
+    ] = None,
+    base: Annotated[
+        Path, typer.Option(help="Folder that the recipe's relative paths start from: the recipe's own.")
+    ] = Path(),
+    schedule: Annotated[
+        bool, typer.Option("--schedule", help="Print the learning rate by tokens seen, and train nothing.")
+    ] = False,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Train on a Run's stages, in order; checkpoints are Hugging Face folders. Run again to go on exactly where it was.
+
+    Several methods stand side by side in RUN/checkpoints. With several GPUs: torchrun --nproc-per-node 8 -m mixer.cli
+    train RUN. SIGTERM and Ctrl-C save a checkpoint before they end it.
+
+    Example: mixer train runs/quickstart
+    """
+    from curricula.instruct import instruct_job
+    from curricula.job import job_of, settings_of
+    from curricula.parallel import world
+    from curricula.train import train as run_training
+    from mixer.recipe_file import load
+
+    if not (run / "recipe.yaml").is_file():
+        raise RecipeError(f"{run}: got no recipe.yaml, expected a Run that was built", hint="run mixer build first")
+    recipe = load(run / "recipe.yaml", overrides=set_ or [])
+    if method and settings_of(recipe).method.kind != method:
+        recipe = load(run / "recipe.yaml", overrides=[f"train.method={{kind: {method}}}", *(set_ or [])])
+    settings = settings_of(recipe)
+    name = name or settings.method.kind
+    job = job_of(run, recipe, name=name, base=base, store=store())
+    if schedule:
+        typer.echo("\n".join(f"{seen}\t{rate:.6g}" for seen, rate in job.schedule.table()))
+        return
+    again = f"mixer train {run}" + (f" --method {method}" if method else "") + (f" --name {name}" if name else "")
+    with world() as here:
+        tell = say if here.is_first else _silent
+        done = run_training(job, world=here, say=tell)
+        if settings.instruct and done.folder:
+            job = instruct_job(run, job, settings.instruct, base=base, store=store(), say=tell)
+            done = run_training(job, world=here, say=tell)
+    if here.is_first:
+        _show(done, job, again=again + spelled(None, set_), json_=json_)
+    if done.folder is None:
+        raise typer.Exit(_STOPPED + (done.signal or 0))
+
+
+def _silent(_: str) -> None:
+    """For all processes but the first."""
+
+
+def _show(done: Any, job: Any, *, again: str, json_: bool) -> None:
+    if done.folder is None:
+        say(f"stopped at {done.state.tokens:,} of {job.tokens:,} tokens, with a checkpoint\nnext: go on with: {again}")
+    elif json_:
+        typer.echo(json.dumps({"model": str(done.folder), "steps": done.state.step, "tokens": done.state.tokens}))
+    else:
+        typer.echo(f"Model: {done.folder}")
+        say(f"next: mixer retention {job.folder.parents[1]}")
