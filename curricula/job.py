@@ -90,14 +90,15 @@ def job_of(run: Path, recipe: Recipe, *, name: str, base: Path, store: Path) -> 
     """
     settings = settings_of(recipe)
     plan = read_json(run / "plan.json")
-    if plan is None or [stage["name"] for stage in plan["stages"]] != [stage.name for stage in recipe.stages]:
+    lengths = _stage_lengths(plan["stages"] if plan else [])
+    if list(lengths) != [stage.name for stage in recipe.stages]:
         got = "no plan.json" if plan is None else "a plan of other stages than its recipe's"
         raise PlanError(f"{run}: got {got}, expected a Run that was built", hint="run mixer build")
     rows = Shards(run, list(recipe.sources), document_mask=settings.document_mask)
     folder = model_folder(settings.model, base=base, store=store, revision=settings.revision)
     check_tokenizer(recipe, folder, base=base, store=store, encoded=rows.tokenizers)
     tracks = [Track(stage["name"], stage["sequences"], order_file(run, stage["name"])) for stage in plan["stages"]]
-    schedule = schedule_of(recipe, [track.sequences * rows.sequence_length for track in tracks])
+    schedule = schedule_of(recipe, [sequences * rows.sequence_length for sequences in lengths.values()])
     return Job(
         folder=run / "checkpoints" / name,
         base=folder,
@@ -117,6 +118,14 @@ def job_of(run: Path, recipe: Recipe, *, name: str, base: Path, store: Path) -> 
         ),
         seed=recipe.seed,
     )
+
+
+def _stage_lengths(planned: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Sequences of each of the recipe's stages, all rounds of one together: they share its learning rate."""
+    found: dict[str, int] = {}
+    for stage in planned:
+        found[stage["stage"]] = found.get(stage["stage"], 0) + stage["sequences"]
+    return found
 
 
 def identity_of(settings: Train, schedule: Schedule, **facts: Any) -> dict[str, Any]:

@@ -34,6 +34,13 @@ def pools_of_run(run: Path, recipe: Recipe) -> dict[str, Pool]:
     return pools_of(recipe, {name: index_of(run / "shards" / name) for name in recipe.sources})
 
 
+def held_out_pools(run: Path, source: str) -> list[str]:
+    """The pools of a source that some sequence is held out of."""
+    parts = index_of(run / "shards" / source)["parts"]
+    held = [part for part in parts if part["held_out"] and part["sequences"]]
+    return [source if part["topic"] is None else f"{source}/{part['topic']}" for part in held]
+
+
 def replan(run: Path, recipe: Recipe, scheduler: Scheduler, say: Say, *, done: int) -> Plan:
     """The plan with all that is known of later rounds; writes `plan.json`, `order/`, `realised/` and the manifest.
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from curricula.job import Job, job_of
-from curricula.order import order
 from curricula.parallel import world
+from curricula.scheduler import Scheduler
 from curricula.score import open_score
 from curricula.train import train
 from mixer.build import build
@@ -39,7 +39,7 @@ def build_run(folder: Path, **changes) -> Path:
     chat_tokenizer(tiny_model(folder / "chat-model"))
     recipe = load(toys.recipe(folder, **({"train": TRAIN} | changes)))
     where = {"base": folder, "run": folder / "run", "store": folder / "store", "workers": 1}
-    handed = {"scheduler": order, "synthesize": toys.no_synthesis, "open_score": open_score}
+    handed = {"scheduler": Scheduler(), "synthesize": toys.no_synthesis, "open_score": open_score}
     build(recipe, **where, **handed, say=lambda _: None)
     return folder
 

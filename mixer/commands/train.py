@@ -39,6 +39,7 @@ def train(
 
     Example: mixer train runs/quickstart
     """
+    from curricula.closed_loop import before_stage, check_validation
     from curricula.instruct import instruct_job
     from curricula.job import job_of, settings_of
     from curricula.parallel import world
@@ -59,7 +60,13 @@ def train(
     again = f"mixer train {run}" + (f" --method {method}" if method else "") + (f" --name {name}" if name else "")
     with world() as here:
         tell = say if here.is_first else _silent
-        done = run_training(job, world=here, say=tell)
+
+        def next_stage(stage: str, _: Any) -> None:
+            if here.is_first:
+                before_stage(run, job.folder, stage, say=tell)
+
+        check_validation(run, say=_silent)
+        done = run_training(job, world=here, say=tell, next_stage=next_stage)
         if settings.instruct and done.folder:
             job = instruct_job(run, job, settings.instruct, base=base, store=store(), say=tell)
             done = run_training(job, world=here, say=tell)
