@@ -88,13 +88,19 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
             kept = {"model": model, "optimizer": optimizer, "method": job.method, "base": job.base}
             return checkpoints.save(job.folder, state, seal, **kept, world=world, keep=settings.keep)
 
+        def announced() -> None:
+            """What comes next may follow from the losses so far, so they are written before it is read."""
+            upcoming = loader.step(state.position)
+            if next_stage and upcoming and upcoming.first == 0:
+                recorder.write()
+                next_stage(upcoming.name, state)
+                world.barrier()
+
         stop, checkpoint = False, checkpoints.latest(job.folder)
         if checkpoint is None:
             validated(loader.tracks[0].name)
+            announced()
         while not stop and (step := loader.step(state.position)):
-            if next_stage and step.first == 0:
-                next_stage(step.name, state)
-                world.barrier()
             began = time.perf_counter()
             batches = list(loader.batches(step, rank=world.rank, size=world.size, micro_batch=bench.micro_batch))
             targets = world.sum(np.array([sum(float(batch.weights.sum()) for batch in batches)]))[0]
@@ -133,6 +139,8 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
             is_end = step.first + step.count == loader.tracks[step.stage].sequences
             if is_end or _is_due(settings.validate_every, state, step.count * length):
                 validated(step.name)
+            if is_end:
+                announced()
             if stop or is_end or _is_due(settings.checkpoint_every, state, step.count * length):
                 checkpoint = saved()
         recorder.close()

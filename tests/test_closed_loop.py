@@ -85,7 +85,6 @@ def test_a_training_that_is_killed_in_a_later_round_ends_as_one_that_is_not(fold
 
 def test_a_round_without_losses_at_its_ends_says_what_is_missing(folder, tmp_path):
     run = shutil.copytree(folder / "run", tmp_path / "run")
-    shutil.rmtree(run / "adapt")
     with pytest.raises(SourceError, match="got no losses at 0 tokens seen, expected some at both ends of the round"):
         before_stage(run, tmp_path, "learn-2", say=lambda _: None)
 
