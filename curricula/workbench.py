@@ -163,18 +163,27 @@ def _loaded(job: Job, world: World, *, is_half: bool) -> tuple[Any, str]:
         attention = attention_of(
             settings.attention, config, device=world.device.type, is_compiled=settings.compile, is_half=is_half
         )
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             job.base,
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
             attn_implementation=attention,
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"train.model: got {job.base}, expected a causal language model: {error}",
             hint="name a folder with config.json, safetensors and tokenizer.json",
         ) from error
+    model, told = loaded
+    if missing := sorted(told["missing_keys"]) or sorted(map(str, told["mismatched_keys"])):
+        # transformers would begin with random weights in their place, and say so in a log alone.
+        raise RecipeError(
+            f"train.model: got {job.base} without {len(missing)} of the weights that {type(model).__name__} has,"
+            f" such as {missing[0]}, expected all of them",
+            hint="the files are damaged, or config.json is that of another model",
+        )
     known, needed = model.get_input_embeddings().weight.shape[0], job.loader.rows.vocabulary
     if needed > known:
         raise RecipeError(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -124,16 +125,28 @@ def test_a_model_that_cannot_be_trained_is_refused(built, tmp_path):
     model.config.pad_token_id = model.config.bos_token_id = model.config.eos_token_id = None
     model.resize_token_embeddings(200)
     model.save_pretrained(folder / "small")
-    with pytest.raises(RecipeError, match="train.model: got 200 embeddings, expected at least 258"):
+    with pytest.raises(RecipeError, match=r"train.model: got 200 embeddings, expected at least 258"):
         training.run(folder, "plain", "train.model=small")
-    (folder / "model/config.json").write_text('{"model_type": "bert"}')
+    (folder / "model/config.json").write_text('{"model_type": "no such model"}')
     with pytest.raises(RecipeError, match=r"train.model: got .*/model, expected a causal language model"):
+        training.run(folder)
+
+
+def test_a_model_that_lacks_weights_is_not_trained_with_random_ones(built, tmp_path):
+    folder = training.copied(built, tmp_path)
+    path = folder / "model" / "model.safetensors"
+    weights = load_file(path)
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(
+        RecipeError, match=r"without 1 of the weights that LlamaForCausalLM has, such as model.layers.1"
+    ):
         training.run(folder)
 
 
 def test_a_model_without_known_blocks_cannot_be_sharded(tmp_path):
     model = torch.nn.Linear(2, 2)
-    with pytest.raises(RecipeError, match="train.parallel: got `fsdp` for Linear, whose blocks are not known"):
+    with pytest.raises(RecipeError, match=r"train.parallel: got `fsdp` for Linear, whose blocks are not known"):
         shard(torch.nn.Sequential(model), model, dtype=torch.float32, size=2)
 
 
