@@ -130,14 +130,18 @@ def optimizer_of(model: Any, *, betas: tuple[float, float], weight_decay: float)
 @contextlib.contextmanager
 def settled(world: World) -> Iterator[None]:
     """Deterministic kernels on a CPU, and global generators that are as they were when the block ends."""
-    before = torch.are_deterministic_algorithms_enabled()
+    filling: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
     devices = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.use_deterministic_algorithms(world.device.type == "cpu")
+        # Filling every new tensor finds readers of garbage; it costs time, and there are none here.
+        filling.fill_uninitialized_memory = False
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before[0])
+            filling.fill_uninitialized_memory = before[1]
 
 
 def _dtype(wanted: str, device: str) -> torch.dtype:

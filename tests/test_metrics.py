@@ -1,7 +1,6 @@
 """What a training tells: FLOPs by hand, lines that are taken back, figures by topic, validation on held-out sequences."""
 
 import builtins
-import json
 
 import numpy as np
 import pytest
@@ -105,33 +104,7 @@ def test_progress_is_a_line_a_minute_where_there_is_no_terminal(monkeypatch, cap
 
 @pytest.fixture(scope="module")
 def parted(tmp_path_factory):
-    """A Run whose books are of two topics, some held out, and whose last pages are held out too."""
-    folder = training.build_run(tmp_path_factory.mktemp("parted"))
-    for name, topics in (("books", ["physics", "biology"]), ("pages", [None])):
-        path = folder / "run" / "shards" / name / "index.json"
-        index = json.loads(path.read_text())
-        parts, first = [], 0
-        used = (
-            max(sequence for source, sequence in every_pair(folder) if source == ["web", "books", "pages"].index(name))
-            + 1
-        )
-        sizes = np.diff(np.linspace(0, used, len(topics) + 1).astype(int)).tolist()
-        for topic, size in zip(topics, sizes, strict=True):
-            parts.append({"topic": topic, "held_out": False, "first_sequence": first, "sequences": size})
-            first += size
-        rest = index["sequences"] - used
-        for topic, size in zip(
-            topics, np.diff(np.linspace(0, rest, len(topics) + 1).astype(int)).tolist(), strict=True
-        ):
-            parts.append({"topic": topic, "held_out": True, "first_sequence": first, "sequences": size})
-            first += size
-        path.write_text(json.dumps(index | {"parts": parts}))
-    return folder
-
-
-def every_pair(folder):
-    for stage in ("adapt", "anneal"):
-        yield from map(tuple, np.load(folder / "run/order" / f"{stage}.npy").tolist())
+    return training.parted(training.build_run(tmp_path_factory.mktemp("parted")))
 
 
 def test_losses_are_told_by_topic_and_validated_by_source_and_topic(parted):
