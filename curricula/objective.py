@@ -135,5 +135,5 @@ def has_plain_head(model: Any) -> bool:
 
 def blocks_of(model: Any) -> list[nn.Module]:
     """The model's repeated blocks, as transformers names them."""
-    names = set(model._no_split_modules or ())
+    names = set(getattr(model, "_no_split_modules", None) or ())
     return [part for part in model.modules() if type(part).__name__ in names]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from curricula.loader import Batch, batches_of
 from curricula.metrics import Tally
@@ -42,6 +43,10 @@ def validate(
             _, nats = objective(on_device(batch, world.device))
             found += batch.by_row(nats.double().cpu().numpy(), len(picked))
     objective.train()
+    for part in objective.modules():
+        if isinstance(part, FSDPModule):
+            # Only a backward pass would part them again; a checkpoint would find the rounded copies.
+            part.reshard()
     sums, weights, _ = world.sum(found)
     tally: Tally = Tally()
     tally.add((group_of(rows, *pair) for pair in picked.tolist()), sums, weights)

@@ -130,14 +130,18 @@ def optimizer_of(model: Any, *, betas: tuple[float, float], weight_decay: float)
 @contextlib.contextmanager
 def settled(world: World) -> Iterator[None]:
     """Deterministic kernels on a CPU, and global generators that are as they were when the block ends."""
-    before = torch.are_deterministic_algorithms_enabled()
+    filling: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
     devices = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.use_deterministic_algorithms(world.device.type == "cpu")
+        # Filling every new tensor finds readers of garbage; it costs time, and there are none here.
+        filling.fill_uninitialized_memory = False
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before[0])
+            filling.fill_uninitialized_memory = before[1]
 
 
 def _dtype(wanted: str, device: str) -> torch.dtype:
@@ -163,18 +167,27 @@ def _loaded(job: Job, world: World, *, is_half: bool) -> tuple[Any, str]:
         attention = attention_of(
             settings.attention, config, device=world.device.type, is_compiled=settings.compile, is_half=is_half
         )
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             job.base,
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
             attn_implementation=attention,
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"train.model: got {job.base}, expected a causal language model: {error}",
             hint="name a folder with config.json, safetensors and tokenizer.json",
         ) from error
+    model, told = loaded
+    if missing := sorted(told["missing_keys"]) or sorted(map(str, told["mismatched_keys"])):
+        # transformers would begin with random weights in their place, and say so in a log alone.
+        raise RecipeError(
+            f"train.model: got {job.base} without {len(missing)} of the weights that {type(model).__name__} has,"
+            f" such as {missing[0]}, expected all of them",
+            hint="the files are damaged, or config.json is that of another model",
+        )
     known, needed = model.get_input_embeddings().weight.shape[0], job.loader.rows.vocabulary
     if needed > known:
         raise RecipeError(

@@ -21,7 +21,7 @@ _FORKS.set_forkserver_preload(["tests.training"])
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    return training.build_run(tmp_path_factory.mktemp("built"))
+    return training.parted(training.build_run(tmp_path_factory.mktemp("built")))
 
 
 def work(rank: int, port: int, folder: Path, overrides: tuple[str, ...], last: int) -> None:
@@ -71,7 +71,12 @@ def test_two_processes_compute_what_one_does(built, tmp_path, parallel):
     assert train_in_two(two, *settings) == [0, 0]
     found, expected = ([line["loss"] for line in lines(folder)] for folder in (two, one))
     np.testing.assert_allclose(found, expected, rtol=2e-4)
-    weights, ours = checkpoint(two, len(found)), checkpoint(one, len(found))
+    told, wanted = (lines(folder, file="validation.jsonl") for folder in (two, one))
+    assert [len(line["losses"]) for line in told] == [len(line["losses"]) for line in wanted] != [0] * 3
+    for line, other in zip(told, wanted, strict=True):
+        found, expected = ([group["loss"] for group in each["losses"]] for each in (line, other))
+        np.testing.assert_allclose(found, expected, rtol=2e-4)
+    weights, ours = checkpoint(two, 23), checkpoint(one, 23)
     assert weights.keys() == ours.keys()
     torch.testing.assert_close(weights["lm_head.weight"], ours["lm_head.weight"], rtol=1e-2, atol=1e-3)
 

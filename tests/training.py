@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from curricula.job import Job, job_of
@@ -49,6 +50,22 @@ def chat_tokenizer(folder: Path) -> Path:
     toys.byte_tokenizer(folder)
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<bos>", "eos_token": "<eos>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": TEMPLATE}))
+    return folder
+
+
+def parted(folder: Path) -> Path:
+    """The Run with books of two topics and pages of none, each in parts that the orders draw from and that are held out."""
+    drawn = np.concatenate([np.load(folder / "run/order" / f"{stage}.npy") for stage in ("adapt", "anneal")])
+    for source, name, topics in ((1, "books", ["physics", "biology"]), (2, "pages", [None])):
+        path = folder / "run" / "shards" / name / "index.json"
+        index = json.loads(path.read_text())
+        used = int(drawn[drawn[:, 0] == source, 1].max()) + 1
+        parts: list[dict] = []
+        for is_held_out, count in ((False, used), (True, index["sequences"] - used)):
+            for topic, rows in zip(topics, np.array_split(np.arange(count), len(topics)), strict=True):
+                first = sum(part["sequences"] for part in parts)
+                parts.append({"topic": topic, "held_out": is_held_out, "first_sequence": first, "sequences": len(rows)})
+        path.write_text(json.dumps(index | {"parts": parts}))
     return folder
 
 

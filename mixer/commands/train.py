@@ -48,9 +48,11 @@ def train(
 
     if not (run / "recipe.yaml").is_file():
         raise RecipeError(f"{run}: got no recipe.yaml, expected a Run that was built", hint="run mixer build first")
-    recipe = load(run / "recipe.yaml", overrides=set_ or [])
-    if method and settings_of(recipe).method.kind != method:
-        recipe = load(run / "recipe.yaml", overrides=[f"train.method={{kind: {method}}}", *(set_ or [])])
+    built = load(run / "recipe.yaml")
+    # The recipe's own method keeps its keys; another one begins with its defaults, which --set may change.
+    is_other = method and built.train and built.train.method.kind != method
+    first = [f"train.method={{kind: {method}}}"] if is_other else []
+    recipe = load(run / "recipe.yaml", overrides=[*first, *(set_ or [])])
     settings = settings_of(recipe)
     name = name or settings.method.kind
     job = job_of(run, recipe, name=name, base=base, store=store())
