@@ -104,11 +104,13 @@ def _by_topic(
 def _hold_out(
     rows: np.ndarray, ids: pl.DataFrame, lengths: np.ndarray, tokens: int, seed: int, source: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on, and rows to hold out: by another hash, until their tokens are enough."""
-    tokens = min(tokens, int(lengths[rows].sum()) // _LEAST_TRAINED)
+    """Rows to train on, and rows to hold out: by another hash, until their tokens are enough or too many."""
+    if not tokens:
+        return rows, rows[:0]
+    most = int(lengths[rows].sum()) // _LEAST_TRAINED
     by_hash = rows[np.argsort(_hashes(ids["id"][rows], seed, "hold out", source), kind="stable")]
-    # A document that alone is more than asked for would take too much away.
-    fitting = by_hash[lengths[by_hash] <= tokens]
-    count = int(np.searchsorted(np.cumsum(lengths[fitting]), tokens)) + 1 if tokens and len(fitting) else 0
+    fitting = by_hash[lengths[by_hash] <= most]
+    ends = np.cumsum(lengths[fitting])
+    count = min(np.searchsorted(ends, tokens) + 1, np.searchsorted(ends, most, side="right"))
     held = fitting[:count]
     return rows[~np.isin(rows, held)], held

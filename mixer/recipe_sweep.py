@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict, StrictInt
+from pydantic import Field, Strict, StrictInt, StringConstraints
 
 from mixer.recipe_methods import Positive, Rate
 from mixer.recipe_section import Count, Name, Section
 
+Slice = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,130}$")]
 NonNegative = Annotated[float, Strict(), Field(ge=0.0, allow_inf_nan=False)]
 
 
@@ -50,15 +51,18 @@ class Sweep(Section):
     vary: AnyVary
     tokens_per_run: Count
     """Tokens that each run trains on."""
+    model: str | None = None
+    """A small model to train, with the recipe's tokenizer. Default: `train.model`. What else a run is, `train` says."""
     seeds: Annotated[StrictInt, Field(ge=1)] = 1
     """Runs of every mixture."""
     max_runs: Annotated[StrictInt, Field(ge=1)] | None = None
     """Most runs in all; every mixture is run once before any is run again."""
     max_tokens: Count | None = None
     """Most tokens over all runs."""
-    targets: dict[Name, Positive] = Field(default_factory=dict)
-    """Evaluation slice -> how much its loss counts, any scale. Without: the largest share within `keep` is sought."""
-    keep: dict[Name, NonNegative] = Field(default_factory=dict)
+    targets: dict[Slice, Positive] = Field(default_factory=dict)
+    """Evaluation slice -> how much its loss counts, any scale; own runs know `source` and `source/topic`.
+    Without: the largest share within `keep` is sought."""
+    keep: dict[Slice, NonNegative] = Field(default_factory=dict)
     """Evaluation slice -> how far its loss may rise above the base model's: 0.03 is 3%."""
     widest: Positive = 0.2
     """Widest 95% interval of a recommended share, from end to end; beyond it there is no answer."""

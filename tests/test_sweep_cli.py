@@ -115,7 +115,7 @@ def test_overridden_values_are_written_too(recipe):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "science: got no `--losses`, expected the losses of runs made elsewhere"),
+        ([], "science: got no `train` and no `--losses`, expected what to train, or losses of runs made elsewhere"),
         (["--losses", "none.jsonl"], "none.jsonl: got [Errno 2] No such file or directory"),
         (["--losses", "losses.jsonl", "--out", "science.yaml"], "--out: got science.yaml, expected another file in"),
         (
@@ -146,7 +146,7 @@ def test_a_surrogate_closes_the_loop_and_a_kill_costs_one_run_at_most(recipe, mo
             rng = np.random.default_rng([round(mixture["qa"] * 10_000), seed])
             return {"science": loss(mixture["qa"], rng)}
 
-    monkeypatch.setattr(command, "open_surrogate", lambda recipe, base: Simulated())
+    monkeypatch.setattr(command, "open_surrogate", lambda run, recipe, base: Simulated())
     assert mixer("sweep", recipe).exit_code == 137
     assert len(Path("runs/science/sweep/results.jsonl").read_text().splitlines()) == 7
     Simulated.dies_after = None

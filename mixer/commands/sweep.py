@@ -61,12 +61,17 @@ def sweep(
     say(f"next: mixer plan {out}{spelled(run, None)}")
 
 
-def open_surrogate(recipe: Any, base: Path) -> Any:
+def open_surrogate(run: Path, recipe: Any, base: Path) -> Any:
     """What trains and evaluates a small model on a mixture, a `curricula.sweep.Surrogate`."""
-    raise RecipeError(
-        f"{recipe.name}: got no `--losses`, expected the losses of runs made elsewhere",
-        hint="record the losses of your own runs in a file, one run a line (docs/sweep.md)",
-    )
+    if recipe.train is None or not (run / "manifest.json").is_file():
+        got = "no `train`" if recipe.train is None else f"no finished Run {run}"
+        raise RecipeError(
+            f"{recipe.name}: got {got} and no `--losses`, expected what to train, or losses of runs made elsewhere",
+            hint="add `train` and `validation`, build, and sweep again; or record losses in a file (docs/sweep.md)",
+        )
+    from curricula.surrogate import TrainedSurrogate
+
+    return TrainedSurrogate(run, recipe, base=base, store=store(), say=say)
 
 
 def _trained(recipe: Any, base: Path, run: Path, stock: Any) -> Any:
@@ -75,7 +80,7 @@ def _trained(recipe: Any, base: Path, run: Path, stock: Any) -> Any:
     from mixer.run import locked
 
     wanted = jobs(recipe.sweep, stock, seed=recipe.seed)
-    surrogate = open_surrogate(recipe, base)
+    surrogate = open_surrogate(run, recipe, base)
     slices = slices_of(recipe.sweep)
     with locked(run):
         path = run / "sweep" / "results.jsonl"
