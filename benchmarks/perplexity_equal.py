@@ -37,7 +37,7 @@ class Setting:
 
 def texts_of(path: Path) -> list[str]:
     raw = zstandard.ZstdDecompressor().stream_reader(path.open("rb")).read()
-    return [json.loads(line)["text"] for line in raw.decode().splitlines()]
+    return [json.loads(line)["text"] for line in raw.decode().strip().split("\n")]
 
 
 def plain(setting: Setting, texts: list[str]) -> np.ndarray:

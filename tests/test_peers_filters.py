@@ -118,7 +118,7 @@ def documents(pattern, most, field="text"):
     """Real texts by hash, the beginning of each."""
     found = []
     for path in sorted(DATA.glob(pattern)):
-        rows = zstandard.ZstdDecompressor().stream_reader(path.open("rb")).read().decode().splitlines()
+        rows = zstandard.ZstdDecompressor().stream_reader(path.open("rb")).read().decode().strip().split("\n")
         found += [json.loads(row)[field][:6000] for row in sorted(rows, key=digest)[:most]]
     return found
 
