@@ -98,9 +98,8 @@ def train(model: Any, method: Method, book: torch.Tensor, *, autocast: bool, rat
 def loss(model: Any, rows: torch.Tensor) -> float:
     """Mean nats a token."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        return sum(float(model(input_ids=ids[None], labels=ids[None], use_cache=False).loss) for ids in rows) / len(
-            rows
-        )
+        losses = [float(model(input_ids=ids[None], labels=ids[None], use_cache=False).loss) for ids in rows]
+    return sum(losses) / len(losses)
 
 
 def blocks(given: Inputs) -> None:
