@@ -35,7 +35,7 @@ from curricula.methods.osft import Osft, Subspace, project
 from curricula.model import model_folder
 from mixer.recipe_methods import BlockExpansionMethod, OsftMethod
 
-STEPS, LENGTH = 100, 64
+STEPS, LENGTH, FIRST = 100, 64, 6
 BOOK, GENERAL = "science_text/openstax-biology.jsonl.zst", "english/wikitext2-valid.txt.zst"
 
 
@@ -98,9 +98,8 @@ def train(model: Any, method: Method, book: torch.Tensor, *, autocast: bool, rat
 def loss(model: Any, rows: torch.Tensor) -> float:
     """Mean nats a token."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        return sum(float(model(input_ids=ids[None], labels=ids[None], use_cache=False).loss) for ids in rows) / len(
-            rows
-        )
+        losses = [float(model(input_ids=ids[None], labels=ids[None], use_cache=False).loss) for ids in rows]
+    return sum(losses) / len(losses)
 
 
 def blocks(given: Inputs) -> None:
@@ -144,12 +143,12 @@ def leak(parts: dict[str, Subspace], update_of: Callable[[str], torch.Tensor], p
 
 
 def osft(given: Inputs) -> None:
-    """All kinds beside each other, on the first ten blocks."""
-    parts, state = subspaces(given, 10)
+    """All kinds beside each other, on the first blocks alone, so that it ends within minutes."""
+    parts, state = subspaces(given, FIRST)
     for kind in KINDS:
-        ours(given, parts, state, kind, protect="block", depth=10)
-        ours(given, parts, state, kind, protect="both", depth=10)
-        peft_osf(given, parts, kind, depth=10)
+        for protect in ("block", "both"):
+            ours(given, parts, state, kind, protect=protect, depth=FIRST)
+        peft_osf(given, parts, kind, depth=FIRST)
 
 
 def osft_whole(given: Inputs) -> None:
@@ -164,8 +163,7 @@ def subspaces(given: Inputs, depth: int) -> tuple[dict[str, Subspace], dict[str,
     model = given.model(depth=depth)
     began = time.perf_counter()
     reference.prepare(model)
-    seconds = time.perf_counter() - began
-    parts = reference._parts
+    seconds, parts = time.perf_counter() - began, reference._parts
     factors = sum(part.left.nbytes + part.right.nbytes for part in parts.values())
     anchors = sum(part.anchor.nbytes for part in parts.values())
     weights = sum(part.anchor.numel() for part in parts.values())
@@ -178,7 +176,7 @@ def subspaces(given: Inputs, depth: int) -> tuple[dict[str, Subspace], dict[str,
 
 def ours(given: Inputs, parts: Any, state: Any, kind: tuple[Any, ...], *, protect: str, depth: int) -> None:
     label, dtype, autocast = kind
-    method = Osft(OsftMethod(kind="osft", protect=protect))
+    method = Osft(OsftMethod(kind="osft", protect=protect, others="freeze"))
     model = given.model(dtype, depth=depth)
     method.load_state(state)
     began = time.perf_counter()

@@ -10,7 +10,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.multiprocessing.spawn import spawn
 
 from curricula.methods.choose import method_of
-from curricula.methods.weights import whole
+from curricula.methods.weights import agreed, whole
 from mixer.recipe_methods import BlockExpansionMethod, LoraMethod, OsftMethod
 from tests.tiny_families import family, train
 
@@ -38,6 +38,8 @@ def trained(kind, *, shard):
 def work(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    assert agreed({"rank": rank}) == {"rank": 0}
+    assert agreed(torch.tensor([rank])).tolist() == [0]
     found = {kind: trained(kind, shard=True) for kind in SECTIONS}
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")

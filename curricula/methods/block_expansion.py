@@ -20,7 +20,7 @@ import torch
 
 from curricula.methods.base import Method
 from curricula.methods.importance import changes
-from curricula.methods.weights import whole
+from curricula.methods.weights import agreed, whole
 from mixer.errors import RecipeError
 from mixer.recipe_methods import BlockExpansionMethod
 
@@ -118,7 +118,7 @@ class BlockExpansion(Method):
 
     def calibrate(self, model: Any, batches: Iterable[torch.Tensor]) -> None:
         """Measure how much each block changes the residual stream."""
-        self._changed = changes(model, _decoder(model).layers, batches)
+        self._changed = agreed(changes(model, _decoder(model).layers, batches))
 
     def prepare(self, model: Any) -> Any:
         """The model with new blocks, whose logits are those of the base model to the last bit.

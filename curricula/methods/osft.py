@@ -22,7 +22,7 @@ import torch
 
 from curricula.methods.base import Method
 from curricula.methods.importance import importances
-from curricula.methods.weights import exact, put, twin, whole
+from curricula.methods.weights import agreed, exact, put, twin, whole
 from mixer.errors import RecipeError
 from mixer.recipe_methods import OsftMethod
 
@@ -141,7 +141,7 @@ class Osft(Method):
 
     def calibrate(self, model: Any, batches: Iterable[torch.Tensor]) -> None:
         """Measure how much each matrix keeps of its input; see `curricula.methods.importance`."""
-        self._importance = importances(model, self._targets(model), batches)
+        self._importance = agreed(importances(model, self._targets(model), batches))
 
     def prepare(self, model: Any) -> Any:
         """The model itself, once the subspace of every target is known.
@@ -154,7 +154,8 @@ class Osft(Method):
         for name in targets:
             weight = model.get_parameter(name).detach()
             rank = protected_rank(tuple(weight.shape), self._retention(name))
-            self._parts[name] = extend(old[name].to(weight.device), weight, rank) if old else split(weight, rank)
+            part = extend(old[name].to(weight.device), weight, rank) if old else split(weight, rank)
+            self._parts[name] = Subspace(agreed(part.left), agreed(part.right), part.anchor)
         if old and all(self._size(name) == old[name].left.shape[1] + old[name].right.shape[1] for name in targets):
             raise RecipeError(
                 f"train.method.continues: got {self.section.continues!r}, expected a training that protected less",

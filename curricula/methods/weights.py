@@ -23,6 +23,22 @@ def put(parameter: torch.Tensor, value: torch.Tensor) -> None:
     parameter.detach().copy_(value)
 
 
+def agreed(value: Any) -> Any:
+    """The first process's value, on every process: what each measures or decomposes itself may differ by rounding.
+
+    Args:
+        value: A tensor, overwritten in place on the other processes, or anything that can be pickled.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value
+    if isinstance(value, torch.Tensor):
+        torch.distributed.broadcast(value, 0)
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, 0)
+    return box[0]
+
+
 def twin(model: Any, weights: Mapping[str, torch.Tensor]) -> Any:
     """The model with other values for some parameters, to be saved; the rest is shared, so it costs only these.
 
