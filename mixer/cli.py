@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mixer.cli_group import Group
-from mixer.commands import adapt, build, inspect, sweep, synth, train
+from mixer.commands import adapt, build, explain, inspect, sweep, synth, train
 
 app = typer.Typer(
     cls=Group,
@@ -26,6 +26,9 @@ for command in (
     train.train,
     adapt.adapt,
     sweep.sweep,
+    explain.trace,
+    explain.why,
+    explain.diff,
     inspect.recipes,
     inspect.schema,
     inspect.doctor,
