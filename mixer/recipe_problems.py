@@ -16,7 +16,9 @@ from pydantic_core import ErrorDetails
 from mixer import (
     recipe_scores_problems,
     recipe_stage_problems,
+    recipe_sweep_problems,
     recipe_synth_problems,
+    recipe_train_problems,
 )
 from mixer.recipe import Recipe, TokenizerSpec
 from mixer.recipe_section import PACKAGED
@@ -234,6 +236,8 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _idle_tokens(tree)
     yield from recipe_synth_problems.find(tree, unknown)
     yield from recipe_scores_problems.find(tree, unknown)
+    yield from recipe_sweep_problems.find(tree, unknown)
+    yield from recipe_train_problems.find(tree)
 
 
 def _idle_tokens(tree: Mapping[str, Any]) -> Iterator[Problem]:
