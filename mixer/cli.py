@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mixer.cli_group import Group
-from mixer.commands import build, inspect, synth
+from mixer.commands import build, export, inspect, synth
 
 app = typer.Typer(
     cls=Group,
@@ -23,6 +23,7 @@ for command in (
     inspect.plan,
     build.build,
     synth.synth,
+    export.export,
     inspect.recipes,
     inspect.schema,
     inspect.doctor,

@@ -5,7 +5,8 @@ MixerError
 ├── SourceError   input is missing, damaged or changed
 ├── PlanError     the token budgets cannot be met
 ├── ShardError    a shard is corrupt or belongs to another build
-└── EngineError   a language model cannot be started, reached, or asked any more
+├── EngineError   a language model cannot be started, reached, or asked any more
+└── ExportError   an export on disk is not what its Run says
 """
 
 
@@ -35,3 +36,7 @@ class ShardError(MixerError):
 
 class EngineError(MixerError):
     """The engine that runs a language model cannot be started, reached, or asked any more."""
+
+
+class ExportError(MixerError):
+    """An export on disk is not what its Run says."""

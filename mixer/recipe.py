@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt
 
+from mixer.recipe_exports import Export
 from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
 from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
@@ -148,6 +149,8 @@ class Recipe(Section):
     on_shortfall: Literal["fail", "cap", "redistribute"] = "fail"
     """When a source would pass `max_epochs`: fail, shorten the stage, or give the rest to the others."""
     stages: tuple[Stage, ...] = Field(min_length=1)
+    exports: tuple[Export, ...] = ()
+    """What to write for other trainers, below `exports/` of the Run."""
 
     @property
     def page_sources(self) -> dict[str, PageSource]:

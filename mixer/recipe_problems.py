@@ -210,6 +210,7 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _idle_tokens(tree)
     yield from recipe_synth_problems.find(tree, unknown)
     yield from recipe_scores_problems.find(tree, unknown)
+    yield from _repeated_exports(tree)
 
 
 def _stages(tree: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
@@ -250,6 +251,17 @@ def _repeated_stage_names(tree: Mapping[str, Any]) -> Iterator[Problem]:
         if first.setdefault(name, index) != index:
             spot = ("stages", index, "name")
             yield Problem(spot, f"got {show(name)}, expected another name: stages.{first[name]} has it", spot)
+
+
+def _repeated_exports(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    exports = tree.get("exports")
+    first: dict[tuple[Any, ...], int] = {}
+    for index, export in enumerate(exports if isinstance(exports, list) else []):
+        if isinstance(export, dict):
+            same = (export.get("format"), export.get("mode", "premixed"), export.get("content", "tokens"))
+            if first.setdefault(same, index) != index:
+                told = f"got the same format, mode and content as exports.{first[same]}, expected each once"
+                yield Problem(("exports", index), told, ("exports", index))
 
 
 def _idle_tokens(tree: Mapping[str, Any]) -> Iterator[Problem]:
