@@ -2,6 +2,7 @@
 
 import json
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -261,7 +262,7 @@ def test_no_format_adds_or_doubles_a_token_that_frames_documents(run, name, bos,
     assert len(ids) == 4 * length
     assert ids.count(1) == (4 if bos else 0)
     assert ids.count(0) == (4 if eos == 0 else 0)
-    assert not any(a == b for a, b in zip(ids, ids[1:], strict=False))
+    assert not any(a == b for a, b in pairwise(ids))
 
 
 def test_llmc_opens_each_file_with_the_end_of_text_so_that_targets_are_our_sequences(run):

@@ -1,15 +1,17 @@
 """An export as the trainer's own library reads it: `python theirs.py REQUEST`, run by an interpreter that has it.
 
 Needs nothing of this package, so that it can run in a venv of the trainer's. Prints a line of JSON a set: the library,
-its version, how many rows it gave out and the SHA-256 of their ids as int32, in order.
+its version, how many ids it gave out and their SHA-256 as int32, the same of documents' lengths where it knows them.
 """
 
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 import types
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib import import_module, metadata, util
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -34,68 +36,17 @@ Request = Mapping[str, Any]
 Ids = Iterator[np.ndarray]
 
 
-class _Tokenizer:
-    """As much of a tokenizer as Megatron's data sets ask for."""
-
-    def __init__(self, request: Request) -> None:
-        self.vocab_size = request["vocab_size"]
-        self.eod = request["eos"] if request["eos"] is not None else request["padding"]
-        self.pad = -1
-        self.unique_identifiers = {"class": "none"}
+def copy_to(folder: Path) -> Path:
+    """The script with what it needs in a folder of its own: beside the formats, their names would hide libraries."""
+    here = Path(__file__)
+    for part in (here, here.with_name("theirs_megatron.py")):
+        shutil.copy(part, folder)
+    return folder / here.name
 
 
-def _megatron_config(request: Request, cache: str) -> Any:
-    gpt = import_module("megatron.core.datasets.gpt_dataset")
-    return gpt.GPTDatasetConfig(
-        random_seed=request["shuffle_seed"] if request["shuffle_seed"] is not None else 1234,
-        sequence_length=request["sequence_length"],
-        split="1,0,0",
-        path_to_cache=cache,
-        tokenizer=_Tokenizer(request),
-        reset_position_ids=False,
-        reset_attention_mask=False,
-        eod_mask_loss=False,
-    )
-
-
-def _gpt_dataset(request: Request, name: str, samples: int, config: Any) -> Any:
-    gpt = import_module("megatron.core.datasets.gpt_dataset")
-    enums = import_module("megatron.core.datasets.utils")
-    low = gpt.GPTDataset.build_low_level_dataset(str(Path(request["folder"]) / name), config)
-    entries = np.arange(low.sequence_lengths.shape[0], dtype=np.int32)
-    prefix = str(Path(request["folder"]) / name)
-    return gpt.GPTDataset(low, prefix, entries, samples, enums.Split.train, config)
-
-
-def megatron(request: Request, name: str) -> Ids:
-    """Premixed: the samples of `GPTDataset`; blended, or without a seed: the entries of `IndexedDataset`."""
-    if request["mode"] == "premixed" and request["shuffle_seed"] is not None:
-        with tempfile.TemporaryDirectory() as cache:
-            rows = request["sets"][name]
-            samples = _gpt_dataset(request, name, rows, _megatron_config(request, cache))
-            assert len(samples) == rows, (len(samples), rows)
-            for i in range(rows):
-                yield samples[i]["tokens"].numpy()
-        return
-    indexed = import_module("megatron.core.datasets.indexed_dataset")
-    entries = indexed.IndexedDataset(str(Path(request["folder"]) / name), multimodal=False, mmap=True)
-    for i in range(request["sets"][name] if request["mode"] == "premixed" else len(entries)):
-        yield entries[i]
-
-
-def megatron_blend(request: Request, weights: Mapping[str, float], samples: int) -> list[int]:
-    """How many samples of each source Megatron's blend of that many gives out."""
-    blended = import_module("megatron.core.datasets.blended_dataset")
-    builder = import_module("megatron.core.datasets.blended_megatron_dataset_builder")
-    with tempfile.TemporaryDirectory() as cache:
-        config = _megatron_config(request, cache)
-        shares = [weight / sum(weights.values()) for weight in weights.values()]
-        exact = builder._get_size_per_split_per_dataset(shares, [samples])
-        enough = builder._get_size_per_split_per_dataset(shares, [samples], surplus=config.mid_level_dataset_surplus)
-        parts = [_gpt_dataset(request, name, size[0], config) for name, size in zip(weights, enough, strict=True)]
-        config.path_to_cache = None
-        mixture = blended.BlendedDataset(parts, shares, sum(size[0] for size in exact), config)
-        return [int(count) for count in np.bincount(mixture.dataset_index, minlength=len(shares))]
+def _files(request: Request, name: str, ending: str) -> list[str]:
+    found = Path(request["folder"]).glob(f"*.{ending}")
+    return sorted(str(path) for path in found if path.stem.rpartition("-")[0] == name)
 
 
 def mds(request: Request, name: str) -> Ids:
@@ -110,16 +61,10 @@ def mds(request: Request, name: str) -> Ids:
 
 def _stand_in_for_torchvision() -> None:
     """What `import streaming` asks torchvision for, which text needs none of."""
-    names: dict[str, dict[str, Any]] = {
-        "": {},
-        ".datasets": {"VisionDataset": object},
-        ".transforms": {},
-        ".transforms.functional": {"to_tensor": None},
-    }
-    for name, content in names.items():
-        module = types.ModuleType(f"torchvision{name}")
+    for ending in ("", ".datasets", ".transforms", ".transforms.functional"):
+        module: Any = types.ModuleType(f"torchvision{ending}")
         module.__spec__ = ModuleSpec(module.__name__, None)
-        vars(module).update(content)
+        module.VisionDataset, module.to_tensor = object, None
         sys.modules[module.__name__] = module
 
 
@@ -137,10 +82,9 @@ def litdata(request: Request, name: str) -> Ids:
 def olmo(request: Request, name: str) -> Ids:
     """The instances of `NumpyFSLDataset`."""
     data = import_module("olmo_core.data")
-    paths = sorted(p for p in Path(request["folder"]).glob("*.npy") if p.stem.rpartition("-")[0] == name)
     with tempfile.TemporaryDirectory() as work:
         rows = data.NumpyFSLDataset(
-            *map(str, paths),
+            *_files(request, name, "npy"),
             sequence_length=request["sequence_length"],
             pad_token_id=request["padding"],
             eos_token_id=request["eos"] if request["eos"] is not None else request["padding"],
@@ -153,16 +97,20 @@ def olmo(request: Request, name: str) -> Ids:
             yield rows[i]["input_ids"].numpy()
 
 
-def nanotron(request: Request, name: str) -> Ids:
-    """The windows of `DatatroveFolderDataset`, in the order in which nanotron's Nanoset shuffles them."""
-    library = import_module("datatrove.utils.dataset")
-    rows = library.DatatroveFolderDataset(
+def _datatrove(request: Request, name: str, **options: Any) -> Any:
+    return import_module("datatrove.utils.dataset").DatatroveFolderDataset(
         str(Path(request["folder"]) / name),
         request["sequence_length"] - 1,
         filename_pattern="*.ds",
         recursive=False,
         token_size=2 if request["dtype"] == "uint16" else 4,
+        **options,
     )
+
+
+def nanotron(request: Request, name: str) -> Ids:
+    """The windows of `DatatroveFolderDataset`, in the order in which nanotron's Nanoset shuffles them."""
+    rows = _datatrove(request, name)
     order = np.arange(len(rows))
     if request["mode"] == "premixed" and request["shuffle_seed"] is not None:
         np.random.RandomState(request["shuffle_seed"]).shuffle(order)
@@ -181,9 +129,7 @@ def _hf_rows(rows: Any, content: str) -> Ids:
 
 
 def _hf_files(request: Request, name: str, kind: str) -> Ids:
-    ending = {"parquet": "parquet", "json": "jsonl"}[kind]
-    found = Path(request["folder"]).glob(f"*.{ending}")
-    files = sorted(str(path) for path in found if path.stem.rpartition("-")[0] == name)
+    files = _files(request, name, {"parquet": "parquet", "json": "jsonl"}[kind])
     with tempfile.TemporaryDirectory() as cache:
         library = import_module("datasets")
         rows = library.load_dataset(kind, data_files=files, split="train", cache_dir=cache)
@@ -195,9 +141,7 @@ def parquet(request: Request, name: str) -> Ids:
     return _hf_files(request, name, "parquet")
 
 
-def jsonl(request: Request, name: str) -> Ids:
-    """The texts of `datasets.load_dataset`."""
-    return _hf_files(request, name, "json")
+jsonl = partial(_hf_files, kind="json")
 
 
 def arrow(request: Request, name: str) -> Ids:
@@ -207,11 +151,13 @@ def arrow(request: Request, name: str) -> Ids:
     return _hf_rows(found["train"], request["content"])
 
 
+def _webdataset(request: Request, name: str) -> Any:
+    return import_module("webdataset").WebDataset(_files(request, name, "tar"), shardshuffle=False).decode()
+
+
 def webdataset(request: Request, name: str) -> Ids:
     """The samples of `WebDataset`."""
-    files = sorted(str(p) for p in Path(request["folder"]).glob("*.tar") if p.stem.rpartition("-")[0] == name)
-    for sample in import_module("webdataset").WebDataset(files, shardshuffle=False).decode():
-        yield sample["npy"]
+    return (sample["npy"] for sample in _webdataset(request, name))
 
 
 def torchtitan(request: Request, name: str) -> Ids:
@@ -234,22 +180,56 @@ def torchtitan(request: Request, name: str) -> Ids:
         yield rows[i]
 
 
+def documents_olmo(request: Request, name: str) -> Ids:
+    """The documents that `get_document_indices` finds in `.csv.gz`."""
+    find = import_module("olmo_core.data.utils").get_document_indices
+    for path in _files(request, name, "npy"):
+        yield np.array([end - start for start, end in find(path)])
+
+
+def documents_nanotron(request: Request, name: str) -> Ids:
+    """Where positions start anew in each window, in the order of the file."""
+    rows = _datatrove(request, name, return_positions=True)
+    for i in range(len(rows)):
+        starts = np.flatnonzero(rows[i]["positions"].numpy() == 0)
+        yield np.diff(starts, append=request["sequence_length"])
+
+
+def documents_webdataset(request: Request, name: str) -> Ids:
+    """`lengths` of each sample."""
+    for sample in _webdataset(request, name):
+        yield np.array(sample["json"]["lengths"])
+
+
+def documents_torchtitan(request: Request, name: str) -> Ids:
+    """The lengths of what the source gives out."""
+    return (np.array([len(ids)]) for ids in torchtitan(request, name))
+
+
+def _digest(stream: Ids | None, kind: str) -> dict[str, Any]:
+    """How many numbers a stream holds, and their hash."""
+    digest, count = hashlib.sha256(), 0
+    for block in stream or ():
+        digest.update(np.ascontiguousarray(block, kind).data)
+        count += len(block)
+    return {"count": count, "sha256": digest.hexdigest()}
+
+
 def main() -> None:
     """Read the sets that a request names, and say what came out."""
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    reader = globals()[request["format"]]
-    library = LIBRARIES[request["format"]]
-    for name in request["sets"]:
-        digest, tokens = hashlib.sha256(), 0
-        for ids in reader(request, name):
-            digest.update(np.ascontiguousarray(ids, "<i4").data)
-            tokens += len(ids)
-        told = {"library": library, "version": metadata.version(library), "set": name, "tokens": tokens}
-        print(json.dumps(told | {"sha256": digest.hexdigest()}))  # noqa: T201 - the answer
-    if request["format"] == "megatron" and request["mode"] == "blended":
+    name, library = request["format"], LIBRARIES[request["format"]]
+    readers = vars(import_module("theirs_megatron")) if name == "megatron" else globals()
+    documents = readers.get(f"documents_{name}") if request["content"] == "tokens" else None
+    for part in request["sets"]:
+        told: dict[str, Any] = {"set": part, "tokens": _digest(readers[name](request, part), "<i4")}
+        if documents and (stream := documents(request, part)):
+            told["documents"] = _digest(stream, "<i8")
+        print(json.dumps(told | {"library": library, "version": metadata.version(library)}))  # noqa: T201
+    if name == "megatron" and request["mode"] == "blended":
         for stage, sources in request["blend"]["stages"].items():
-            weights = {name: share["weight"] for name, share in sources.items()}
-            found = megatron_blend(request, weights, sum(share["planned"] for share in sources.values()))
+            weights = {source: share["weight"] for source, share in sources.items()}
+            found = readers["blend"](request, weights, sum(share["planned"] for share in sources.values()))
             print(json.dumps({"stage": stage, "blend": found}))  # noqa: T201
 
 

@@ -6,7 +6,6 @@ a process of its own, by whichever interpreter has it.
 
 import hashlib
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -168,13 +167,13 @@ def _with_theirs(
     found = []
     for name, rows in sets.items():
         answer = next(answer for answer in answers if answer.get("set") == name)
-        expected = hashlib.sha256()
-        for ids in _their_stream(wanted, rows):
-            expected.update(ids.astype("<i4").data)
         reader = f"{library} {answer['version']}"
-        if answer["sha256"] != expected.hexdigest():
-            raise ExportError(f"{target}: set `{name}`: {reader} reads other tokens than were written", hint=_HINT)
-        found.append(Verified(name, reader, 0 if wanted.is_text else answer["tokens"], None))
+        _agree(f"{target}: set `{name}`: {reader}: tokens", _their_stream(wanted, rows), "<i4", answer["tokens"])
+        documents = answer.get("documents")
+        if documents:
+            _agree(f"{target}: set `{name}`: {reader}: documents", _their_documents(wanted, rows), "<i8", documents)
+        tokens = 0 if wanted.is_text else answer["tokens"]["count"]
+        found.append(Verified(name, reader, tokens, documents and documents["count"]))
     for answer in (answer for answer in answers if "blend" in answer):
         shares = record["blend"]["stages"][answer["stage"]].values()
         if answer["blend"] != [share["predicted"] for share in shares]:
@@ -184,6 +183,24 @@ def _with_theirs(
                 hint="please report it: the rule in mixer/exports/realised.py is not this version's",
             )
     return found
+
+
+def _agree(what: str, expected: Iterable[np.ndarray], kind: str, answer: Mapping[str, Any]) -> None:
+    """A stream's numbers are those that the library gave out."""
+    digest, count = hashlib.sha256(), 0
+    for block in expected:
+        digest.update(np.ascontiguousarray(block, kind).data)
+        count += block.size
+    if (count, digest.hexdigest()) != (answer["count"], answer["sha256"]):
+        raise ExportError(f"{what}: got {answer['count']:,} others, expected the Run's {count:,}", hint=_HINT)
+
+
+def _their_documents(wanted: Export, rows: Rows) -> Iterator[np.ndarray]:
+    """As ours; datatrove tells them window by window."""
+    if wanted.format != "nanotron":
+        return _documents(wanted, rows)
+    premixed = wanted.mode == "premixed"
+    return document_lengths(rows.ordered(place(len(rows), wanted.shuffle_seed)) if premixed else rows, merge=False)
 
 
 def _their_stream(wanted: Export, rows: Rows) -> Iterator[np.ndarray]:
@@ -197,9 +214,8 @@ def _ask(python: str, target: Path, record: Told) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         request = Path(folder) / "request.json"
         request.write_text(json.dumps({**record, "folder": str(target.resolve())}), "utf-8")
-        # Not from where it lies: a script's folder is searched for imports, and the formats have the libraries' names.
-        script = shutil.copy(theirs.__file__, folder)
-        done = subprocess.run([python, script, str(request)], check=False, capture_output=True, text=True)
+        script = theirs.copy_to(Path(folder))
+        done = subprocess.run([python, str(script), str(request)], check=False, capture_output=True, text=True)
     if done.returncode:
         raise ExportError(
             f"{python}: {theirs.LIBRARIES[record['format']]} fails on {target}:\n{done.stderr[-2000:]}", hint=_HINT
