@@ -21,7 +21,7 @@ from benchmarks import large_run
 from mixer.exports import theirs
 from mixer.exports.export import export
 from mixer.exports.policy import POLICIES, module
-from mixer.exports.verify import interpreter_of, verify
+from mixer.exports.verify import interpreter_for, verify
 from mixer.recipe_exports import Export
 from mixer.recipe_file import load
 from tests import toy_run
@@ -55,8 +55,7 @@ def shown(scratch, name, pythons, **options):
     recipe = toy_run.make(scratch / "run", **made)
     wanted = Export(format=name, **options)
     export(scratch / "run", recipe, wanted, scratch / "out", say=quiet)
-    python = interpreter_of(theirs.LIBRARIES.get(name, ""), pythons)
-    found = verify(scratch / "run", recipe, scratch / "out", pythons=[python] if python else ())
+    found = verify(scratch / "run", recipe, scratch / "out", python=interpreter_for(name, pythons))
     record = json.loads((scratch / "out" / "export.json").read_text())
     return found, record
 
@@ -96,7 +95,7 @@ def identical(name, pythons):
     """Whether our files are those of the reference writer, byte for byte: both dtypes, premixed and blended."""
     if name not in REFERENCE:
         return "-"
-    python = interpreter_of(theirs.LIBRARIES[name], pythons)
+    python = interpreter_for(name, pythons)
     for vocab, mode in ((100, "premixed"), (100, "blended"), (70_000, "premixed"), (70_000, "blended")):
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
@@ -172,7 +171,7 @@ def batch_table(run, pythons):
     for name in BATCHED:
         with tempfile.TemporaryDirectory() as folder:
             record = export(run, recipe, Export(format=name), Path(folder), say=quiet)
-            python = interpreter_of(theirs.LIBRARIES[name], pythons)
+            python = interpreter_for(name, pythons)
             with tempfile.TemporaryDirectory() as package:
                 theirs.copy_to(Path(package))
                 found = ask(
@@ -182,7 +181,7 @@ def batch_table(run, pythons):
                 )
         equal = [batch == rows[n * SIZE : (n + 1) * SIZE] for n, batch in zip(numbers, found, strict=True)]
         told = f"batches {numbers} of {SIZE} x {recipe.sequence_length} equal ours: {equal}"
-        print(f"{name}: {theirs.LIBRARIES[name]}: {told}", flush=True)
+        print(f"{name}: {theirs.LIBRARIES[name][0]}: {told}", flush=True)
         assert all(equal), name
 
 

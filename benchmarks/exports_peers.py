@@ -59,7 +59,7 @@ def write_nanotron(request, out):
     file = TokenizedFile(
         out,
         "peer.ds",
-        tokenizer_name_or_path=f"{request['tokenizer']}|{request['token_size']}",
+        tokenizer_name_or_path=request["tokenizer"],
         save_final_metadata=True,
         token_size=request["token_size"],
     )

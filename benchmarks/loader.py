@@ -19,7 +19,7 @@ from benchmarks.exports import ask, quiet
 from mixer.exports import theirs
 from mixer.exports.export import export
 from mixer.exports.training import training
-from mixer.exports.verify import interpreter_of
+from mixer.exports.verify import interpreter_for
 from mixer.recipe_exports import Export
 
 BATCH = 64
@@ -75,12 +75,12 @@ def main():
         del memory
         for form, tasks in (("litdata", ["litdata"]), ("mds", ["mds", "mds_local"])):
             export(folder / "run", recipe, Export(format=form), folder / form, say=quiet)
-            python = interpreter_of(theirs.LIBRARIES[form], pythons)
+            python = interpreter_for(form, pythons)
             for task in tasks:
                 for workers in (0,) if task == "mds_local" else (0, 2):
                     request = {"folder": str(folder / form), "length": 2048, "batch": BATCH, "workers": workers}
                     found = ask(python, "load", format=task, sequences=min(sequences, 40_000), **request)
-                    told = f"{theirs.LIBRARIES[form]} ({task}, {workers} workers): {found:,.0f}/s"
+                    told = f"{theirs.LIBRARIES[form][0]} ({task}, {workers} workers): {found:,.0f}/s"
                     print(f"{told}, ratio {mine / found:.1f} (at least 2)", flush=True)
 
 

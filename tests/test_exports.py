@@ -5,6 +5,7 @@ import struct
 from itertools import pairwise
 from pathlib import Path
 
+import humanize
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -193,6 +194,11 @@ def test_ds_files_are_the_reference_writers_byte_for_byte(run):
     ]
 
 
+@given(st.one_of(st.integers(0, 10**18), st.integers(0, 17).map(lambda power: 10**power - 1)))
+def test_a_token_count_in_ds_metadata_is_spelled_as_the_reference_writer_spells_it(count):
+    assert nanotron.metric(count) == humanize.metric(count, unit="T")
+
+
 EDGES = {
     65_499: {"megatron": "uint16", "mds": "uint16", "litdata": "uint16", "olmo": "uint16", "llmc": "uint16"},
     65_500: {"megatron": "int32", "mds": "uint16", "litdata": "uint16", "olmo": "uint16", "llmc": "uint16"},
@@ -375,3 +381,8 @@ def test_jsonl_files_end_after_the_line_that_fills_them(run):
     assert all((target / name).read_bytes().endswith(b"\n") for name in files)
     assert all(record["files"][name]["bytes"] >= 100 for name in files if not name.endswith(max(files)[-11:]))
     assert verify(run, recipe, target)
+
+
+def test_the_documentation_has_a_line_for_every_format():
+    page = (Path(__file__).parents[1] / "docs" / "exports.md").read_text("utf-8")
+    assert all(f"| `{name}` | " in page for name in FORMATS)

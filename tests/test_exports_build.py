@@ -1,6 +1,8 @@
 """Exports asked for by a recipe, and by `mixer export`."""
 
 import json
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from mixer import recipe_problems
 from mixer.build import build
 from mixer.cli import app
 from mixer.errors import ShardError
+from mixer.exports import theirs
 from mixer.exports.export import export
 from mixer.exports.rows import Facts
 from mixer.exports.target import checked, small_dtype
@@ -112,17 +115,19 @@ def run(tmp_path_factory) -> Path:
 
 
 def test_the_command_exports_verifies_and_names_the_switches(run, tmp_path):
-    arguments = ("export", run, "--format", "mds", "--format", "olmo", "--out", tmp_path / "out", "--verify")
+    arguments = ("export", run, "--format", "mds", "--format", "parquet", "--out", tmp_path / "out", "--verify")
     done = mixer(*arguments)
     assert done.exit_code == 0, done.stderr
     assert "to keep the order: shuffle: false; num_canonical_nodes: 1" in done.stderr
     assert done.stdout.count("ours") == 3
-    assert (tmp_path / "out" / "olmo" / "config" / "olmo_data.py").is_file()
+    assert done.stdout.count(f"datasets {version('datasets')}") == 2
+    assert "note: mosaicml-streaming was NOT asked" in done.stderr
+    assert (tmp_path / "out" / "parquet" / "config" / "trl.py").is_file()
     again = mixer(*arguments, "--json")
     assert "skip export mds: nothing changed" in again.stderr
     told = json.loads(again.stdout)
-    assert set(told["exports"]) == set(told["verified"]) == {"mds", "olmo"}
-    assert told["verified"]["olmo"][0]["tokens"] == 150 * 64
+    assert set(told["exports"]) == set(told["verified"]) == {"mds", "parquet"}
+    assert told["verified"]["parquet"][0]["tokens"] == 150 * 64
 
 
 def test_a_blend_shows_what_becomes_of_it_and_warns(run, tmp_path):
@@ -145,10 +150,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     assert "got no manifest.json, expected a finished Run" in done.stderr
 
 
-def test_an_interpreter_without_the_library_is_an_error(run, tmp_path):
-    done = mixer("export", run, "--format", "webdataset", "--out", tmp_path, "--verify-with", "false")
+def test_an_interpreter_without_the_library_is_an_error_where_one_was_named(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(theirs.LIBRARIES, "webdataset", ("a-library-that-nobody-has",))
+    done = mixer("export", run, "--format", "webdataset", "--out", tmp_path, "--verify-with", sys.executable)
     assert done.exit_code == 2
-    assert "got no interpreter with webdataset" in done.stderr
+    assert "got no interpreter with a-library-that-nobody-has" in done.stderr
+    done = mixer("export", run, "--format", "webdataset", "--out", tmp_path, "--verify")
+    assert done.exit_code == 0
+    assert "note: a-library-that-nobody-has was NOT asked" in done.stderr
 
 
 def test_a_run_without_a_plan_and_an_order_that_is_not_the_plans_are_refused(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from mixer.exports import theirs
 from mixer.exports.export import export
-from mixer.exports.verify import interpreter_of, verify
+from mixer.exports.verify import interpreter_for, verify
 from mixer.recipe_exports import Export
 from tests import toy_run
 
@@ -18,10 +18,9 @@ PYTHONS = [path for path in os.environ.get("MIXER_VERIFY_PYTHONS", "").split(":"
 
 
 def interpreter_with(name: str) -> str:
-    library = theirs.LIBRARIES[name]
-    found = interpreter_of(library, PYTHONS)
+    found = interpreter_for(name, PYTHONS)
     if found is None:
-        pytest.skip(f"{library} NOT CHECKED: no interpreter in MIXER_VERIFY_PYTHONS has it")
+        pytest.skip(f"{theirs.LIBRARIES[name][0]} NOT CHECKED: no interpreter in MIXER_VERIFY_PYTHONS has it")
     return found
 
 
@@ -33,6 +32,6 @@ def test_the_trainers_own_library_reads_what_was_meant(tmp_path, name, mode, pac
     recipe = toy_run.make(tmp_path / "run", packing=packing)
     wanted = Export(format=name, mode=mode)
     export(tmp_path / "run", recipe, wanted, tmp_path / "out", say=print)
-    found = verify(tmp_path / "run", recipe, tmp_path / "out", pythons=[python])
-    with_theirs = [each for each in found if each.reader.startswith(theirs.LIBRARIES[name])]
+    found = verify(tmp_path / "run", recipe, tmp_path / "out", python=python)
+    with_theirs = [each for each in found if each.reader.startswith(theirs.LIBRARIES[name][0])]
     assert len(with_theirs) * 2 == len(found)

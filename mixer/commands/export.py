@@ -1,6 +1,7 @@
 """`mixer export`: a Run in the formats of other trainers."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,10 +27,13 @@ def export(
     batch_sequences: Annotated[
         int | None, typer.Option(help="Sequences a step, where the configuration counts steps.", show_default=False)
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Read everything back and compare it with the Run.")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Read everything back, with the trainer's library too where it is installed."),
+    ] = False,
     verify_with: Annotated[
         list[str] | None,
-        typer.Option(metavar="PYTHON", help="Also with the trainer's own library, by an interpreter that has it."),
+        typer.Option(metavar="PYTHON", help="An interpreter that has the trainer's library; it must be asked then."),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -41,7 +45,6 @@ def export(
     """
     from mixer import tables
     from mixer.exports.export import export as export_run
-    from mixer.exports.verify import verify as read_back
 
     recipe = _recipe_of(run)
     options = {"mode": mode, "content": content, "batch_sequences": batch_sequences}
@@ -49,7 +52,7 @@ def export(
     records = {each.folder: export_run(run, recipe, each, out / each.folder, say=say) for each in wanted}
     found: dict[str, Any] = {}
     if verify or verify_with:
-        found = {name: read_back(run, recipe, out / name, pythons=verify_with or ()) for name in records}
+        found = {each.folder: _verified(run, recipe, out / each.folder, each.format, verify_with) for each in wanted}
     if json_:
         rows = {name: [asdict(row) for row in each] for name, each in found.items()}
         typer.echo(json.dumps({"exports": records, "verified": rows}, indent=2))
@@ -61,6 +64,24 @@ def export(
         for warning in record["warnings"]:
             typer.echo(f"warning: {name}: {warning}")
         say(f"next: {out / name}/config; to keep the order: {'; '.join(record['switches'])}")
+
+
+def _verified(run: Path, recipe: Any, target: Path, name: str, pythons: list[str] | None) -> Any:
+    """What reading one export back found; says so where the trainer's library could not be asked."""
+    from mixer.errors import ExportError
+    from mixer.exports.theirs import LIBRARIES
+    from mixer.exports.verify import interpreter_for, verify
+
+    python = interpreter_for(name, [*(pythons or ()), sys.executable])
+    if python is None and name in LIBRARIES:
+        library = LIBRARIES[name][0]
+        if pythons:
+            raise ExportError(
+                f"--verify-with: got no interpreter with {library}, expected one of {', '.join(pythons)} to have it",
+                hint="docs/exports.md shows how to make one",
+            )
+        say(f"note: {library} was NOT asked to read {target}: it is not installed here (--verify-with PYTHON)")
+    return verify(run, recipe, target, python=python)
 
 
 def _recipe_of(run: Path) -> Any:

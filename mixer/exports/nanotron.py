@@ -66,15 +66,15 @@ def metric(count: int) -> str:
         >>> metric(40_100), metric(7), metric(1_234_567)
         ('40.1 kT', '7.00 T', '1.23 MT')
     """
-    power = 0
-    value = float(count)
-    while value >= 1000 and power < len(_PREFIXES) - 1:
-        value, power = value / 1000, power + 1
-    digits = 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:.{digits}f} {_PREFIXES[power]}T"
+    power = max(0, len(str(count)) - 1)
+    shown = f"{count / 10 ** (power - power % 3):.{2 - power % 3}f}"
+    if len(shown.replace(".", "")) > 3:  # 9.999 rounds to a digit more
+        power += 1
+        shown = f"{count / 10 ** (power - power % 3):.{2 - power % 3}f}"
+    return f"{shown} {_PREFIXES[power // 3]}T"
 
 
-_PREFIXES = ("", "k", "M", "G", "T", "P")
+_PREFIXES = ("", *"kMGTPE")
 
 
 def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:

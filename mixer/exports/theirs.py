@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 
 LIBRARIES = {
-    "megatron": "megatron-core",
-    "mds": "mosaicml-streaming",
-    "litdata": "litdata",
-    "olmo": "ai2-olmo-core",
-    "nanotron": "datatrove",
-    "parquet": "datasets",
-    "arrow": "datasets",
-    "webdataset": "webdataset",
-    "torchtitan": "grain",
-    "jsonl": "datasets",
+    "megatron": ("megatron-core", "torch"),
+    "mds": ("mosaicml-streaming", "torch"),
+    "litdata": ("litdata", "torch"),
+    "olmo": ("ai2-olmo-core", "torch"),
+    "nanotron": ("datatrove", "torch"),
+    "parquet": ("datasets",),
+    "arrow": ("datasets",),
+    "webdataset": ("webdataset",),
+    "torchtitan": ("grain",),
+    "jsonl": ("datasets",),
 }
-"""The distribution that reads each format; llm.c is not Python."""
+"""The distribution that reads each format, and what it needs; llm.c is not Python."""
 Request = Mapping[str, Any]
 Ids = Iterator[np.ndarray]
 
@@ -218,7 +218,7 @@ def _digest(stream: Ids | None, kind: str) -> dict[str, Any]:
 def main() -> None:
     """Read the sets that a request names, and say what came out."""
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    name, library = request["format"], LIBRARIES[request["format"]]
+    name, library = request["format"], LIBRARIES[request["format"]][0]
     readers = vars(import_module("theirs_megatron")) if name == "megatron" else globals()
     documents = readers.get(f"documents_{name}") if request["content"] == "tokens" else None
     for part in request["sets"]:

@@ -42,17 +42,17 @@ class Verified:
     documents: int | None
 
 
-def verify(run: Path, recipe: Recipe, target: Path, *, pythons: Sequence[str] = ()) -> list[Verified]:
+def verify(run: Path, recipe: Recipe, target: Path, *, python: str | None = None) -> list[Verified]:
     """Read an export back and compare it with its Run.
 
     Args:
         run: The Run folder.
         recipe: Its recipe.
         target: The export's folder.
-        pythons: Interpreters that may have the trainer's library.
+        python: An interpreter that has the trainer's library (`interpreter_for`); None asks our readers alone.
 
     Raises:
-        ExportError: A file, a token or a boundary is not what it should be, or no interpreter has the library.
+        ExportError: A file, a token or a boundary is not what it should be.
     """
     record = read_json(target / RECORD)
     if record is None:
@@ -65,8 +65,8 @@ def verify(run: Path, recipe: Recipe, target: Path, *, pythons: Sequence[str] = 
             raise ExportError(f"{target}: got an export of another build, expected one of {run}", hint=_HINT)
         sets = run_training.sets(wanted, staged=module(wanted.format).staged)
         found = [_with_ours(target, wanted, record, name, rows) for name, rows in sets.items()]
-        if pythons:
-            found += _with_theirs(target, wanted, record, sets, pythons)
+        if python is not None:
+            found += _with_theirs(target, wanted, record, sets, python)
     return found
 
 
@@ -141,28 +141,19 @@ def _texts(name: str, found: Iterator[tuple[str, str]], rows: Rows) -> Verified:
     return Verified(name, "ours", 0, count)
 
 
-def interpreter_of(library: str, pythons: Sequence[str]) -> str | None:
-    """The first interpreter that has a distribution, or None."""
-    code = f"import importlib.metadata as m; m.version({library!r})"
-    return next((p for p in pythons if _has(p, code)), None)
+def interpreter_for(name: str, pythons: Sequence[str]) -> str | None:
+    """The first interpreter that has the library which reads a format, or None."""
+    needed = theirs.LIBRARIES.get(name, ())
+    code = "; ".join(["import importlib.metadata as m", *(f"m.version({library!r})" for library in needed)])
+    return next((each for each in pythons if needed and _runs(each, code)), None)
 
 
-def _has(python: str, code: str) -> bool:
+def _runs(python: str, code: str) -> bool:
     return subprocess.run([python, "-c", code], check=False, capture_output=True).returncode == 0
 
 
-def _with_theirs(
-    target: Path, wanted: Export, record: Told, sets: Mapping[str, Rows], pythons: Sequence[str]
-) -> list[Verified]:
-    library = theirs.LIBRARIES.get(wanted.format)
-    if library is None:
-        return []
-    python = interpreter_of(library, pythons)
-    if python is None:
-        raise ExportError(
-            f"--verify-with: got no interpreter with {library}, expected one of {', '.join(pythons)} to have it",
-            hint=f"install it there: pip install {library}",
-        )
+def _with_theirs(target: Path, wanted: Export, record: Told, sets: Mapping[str, Rows], python: str) -> list[Verified]:
+    library = theirs.LIBRARIES[wanted.format][0]
     answers = _ask(python, target, record)
     found = []
     for name, rows in sets.items():
@@ -218,6 +209,6 @@ def _ask(python: str, target: Path, record: Told) -> list[dict[str, Any]]:
         done = subprocess.run([python, str(script), str(request)], check=False, capture_output=True, text=True)
     if done.returncode:
         raise ExportError(
-            f"{python}: {theirs.LIBRARIES[record['format']]} fails on {target}:\n{done.stderr[-2000:]}", hint=_HINT
+            f"{python}: {theirs.LIBRARIES[record['format']][0]} fails on {target}:\n{done.stderr[-2000:]}", hint=_HINT
         )
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
