@@ -1,6 +1,7 @@
 """An export that is cut short goes on where it was, and ends in the same bytes."""
 
 import hashlib
+import json
 import signal
 import subprocess
 import sys
@@ -193,3 +194,31 @@ def test_a_flat_file_cut_within_its_head_begins_again(tmp_path):
     folder.flat("a", lambda first: iter([np.arange(first, 2, dtype="<u2")]), 2, head=b"HEAD")
     assert (tmp_path / "a").read_bytes() == b"HEAD" + bytes([0, 0, 1, 0])
     assert not list(tmp_path.glob(".writing*"))
+
+
+def test_a_record_from_elsewhere_cannot_have_files_removed_outside_its_folder(run, tmp_path):
+    recipe = toy_run.make(run)
+    (tmp_path / "precious").write_text("keep")
+    export(run, recipe, Export(format="olmo"), tmp_path / "out", say=print)
+    record = json.loads((tmp_path / "out" / "export.json").read_text())
+    record["files"]["../precious"] = {"bytes": 0, "sha256": ""}
+    (tmp_path / "out" / "export.json").write_text(json.dumps(record))
+    export(run, recipe, Export(format="olmo"), tmp_path / "out", say=print)
+    assert (tmp_path / "precious").read_text() == "keep"
+
+
+def test_more_shards_than_a_process_may_open_files_are_read(run):
+    code = """
+        import resource, sys
+        from pathlib import Path
+        from mixer.exports.rows import Shards
+        import numpy as np
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
+        shards = Shards(Path(sys.argv[1]), ["web"], Path(sys.argv[1]), "toy")
+        print(shards.ids(np.array([[0, 299]], np.int32)).tolist())
+    """
+    documents = {"web": [[number % 50 + 5, 6, 7, 0] for number in range(300)]}
+    toy_run.make(run, documents=documents, length=4, shard_tokens=4)
+    command = [sys.executable, "-c", textwrap.dedent(code), str(run)]
+    done = subprocess.run(command, check=True, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.stdout == f"[[{299 % 50 + 5}, 6, 7, 0]]\n"

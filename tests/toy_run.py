@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
 
+from mixer import shard
 from mixer.recipe import Recipe
 from mixer.run import write_json
 from mixer.shard import TokenFiles, write
@@ -41,6 +43,7 @@ def make(
     tokens: Encoder | None = None,
     packing: str = "concat_and_chunk",
     length: int = LENGTH,
+    shard_tokens: int | None = None,
 ) -> Recipe:
     """Write a Run; returns its recipe. By default two sources and two stages, with sequences that repeat.
 
@@ -51,10 +54,12 @@ def make(
         tokens: What encoded them.
         packing: By which policy.
         length: Tokens a sequence.
+        shard_tokens: Tokens a shard; default: what a build uses.
     """
     documents = documents or {"web": WEB, "books": BOOKS}
     tokens = tokens or encoder()
-    counts = {name: _source(run, name, content, tokens, packing, length) for name, content in documents.items()}
+    with patch.object(shard, "_SHARD_TOKENS", shard_tokens or shard._SHARD_TOKENS):
+        counts = {name: _source(run, name, content, tokens, packing, length) for name, content in documents.items()}
     orders = orders or _orders(list(counts.values()))
     names = list(documents)
     stages = []

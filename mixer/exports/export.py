@@ -5,12 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mixer import __version__
 from mixer.exports import fragments
 from mixer.exports.blend import blends
-from mixer.exports.folder import JOURNAL, Folder
+from mixer.exports.folder import JOURNAL, Folder, remove
 from mixer.exports.llmc import frame
 from mixer.exports.policy import POLICIES, module
 from mixer.exports.rows import Rows
@@ -43,15 +41,17 @@ def export(run: Path, recipe: Recipe, wanted: Export, target: Path, *, say: Say)
     """
     with scratch_folder(target) as scratch:
         run_training = training(run, recipe, scratch)
-        fingerprint = digest([VERSION, __version__, wanted.model_dump(mode="json"), run_training.fingerprint])
-        done, why = _earlier(target, fingerprint)
+        sets = run_training.sets(wanted, staged=module(wanted.format).staged)
+        record = _record(run_training, wanted, sets)
+        record["fingerprint"] = digest([VERSION, record])
+        done, why = _earlier(target, record["fingerprint"])
         if done is not None:
             say(f"skip export {wanted.folder}: nothing changed")
             return done
         say(f"make export {wanted.folder}: {why}")
-        folder = Folder(target, fingerprint)
+        folder = Folder(target, record["fingerprint"])
         try:
-            return _write(run_training, wanted, folder)
+            return _write(run_training, wanted, sets, record, folder)
         finally:
             folder.close()
 
@@ -80,27 +80,31 @@ def _earlier(target: Path, fingerprint: str) -> tuple[Told | None, str]:
         return record, ""
     (target / RECORD).unlink()
     for name in record["files"]:
-        (target / name).unlink(missing_ok=True)
+        remove(target, name)
     return None, "the Run or the options changed" if whole else "its files are gone or changed"
 
 
-def _write(run_training: Training, wanted: Export, folder: Folder) -> Told:
-    form = module(wanted.format)
-    sets = run_training.sets(wanted, staged=form.staged)
-    record = _record(run_training, wanted, sets, form.dtype(run_training.shards.facts.vocab_size))
+def _write(
+    run_training: Training, wanted: Export, sets: Mapping[str, Rows], record: dict[str, Any], folder: Folder
+) -> Told:
+    """Write the files, then the record of them."""
     for name, rows in sets.items():
-        form.write(rows, folder, name, wanted)
+        module(wanted.format).write(rows, folder, name, wanted)
     if wanted.is_text:
         record["text"] = {name: _text_tokens(rows) for name, rows in sets.items()}
+    if wanted.mode == "blended":
+        record["blend"], warnings = _blend(run_training, wanted, sets)
+        record["warnings"] += warnings
     for name, text in fragments.render(wanted, record).items():
         folder.text(f"config/{name}", text)
-    record |= {"fingerprint": folder.fingerprint, "files": dict(sorted(folder.files.items()))}
+    record["files"] = dict(sorted(folder.files.items()))
     write_json(folder.path / RECORD, record)
     (folder.path / JOURNAL).unlink()
     return record
 
 
-def _record(run_training: Training, wanted: Export, sets: Mapping[str, Rows], dtype: np.dtype) -> dict[str, Any]:
+def _record(run_training: Training, wanted: Export, sets: Mapping[str, Rows]) -> dict[str, Any]:
+    """All that is known before anything is written; it decides what is."""
     facts, policy = run_training.shards.facts, POLICIES[wanted.format]
     padding = {name: index["padding_tokens"] for name, index in run_training.shards.index.items()}
     stages = _stages(run_training)
@@ -111,7 +115,7 @@ def _record(run_training: Training, wanted: Export, sets: Mapping[str, Rows], dt
         "mode": wanted.mode,
         "content": "text" if wanted.is_text else "tokens",
         "mixer": __version__,
-        "recipe": {"name": run_training.recipe.name, "digest": digest(run_training.recipe.model_dump(mode="json"))},
+        "recipe": run_training.recipe.name,
         "seed": run_training.recipe.seed,
         "shuffle_seed": wanted.shuffle_seed,
         "tokenizer": run_training.shards.tokenizer,
@@ -120,7 +124,7 @@ def _record(run_training: Training, wanted: Export, sets: Mapping[str, Rows], dt
         "bos": facts.bos,
         "eos": facts.eos,
         "padding": facts.padding,
-        "dtype": dtype.name,
+        "dtype": module(wanted.format).dtype(facts.vocab_size).name,
         "sequence_length": facts.sequence_length,
         "packing": facts.packing,
         "frame": "before" if frame(facts)[0] else "after",
@@ -137,9 +141,6 @@ def _record(run_training: Training, wanted: Export, sets: Mapping[str, Rows], dt
     }
     if any(padding.values()) and wanted.format not in ("arrow", "jsonl"):
         record["warnings"].append(f"{sum(padding.values()):,} tokens are padding, which this trainer may learn as text")
-    if wanted.mode == "blended":
-        record["blend"], warnings = _blend(run_training, wanted, sets)
-        record["warnings"] += warnings
     return record
 
 

@@ -117,7 +117,7 @@ class Folder:
 
     def _clear(self, lines: list[dict[str, Any]]) -> None:
         for line in lines[1:]:
-            discard(self.path / line["name"])
+            remove(self.path, line["name"])
         for path in self.path.rglob(f"{_WRITING}*"):
             discard(path)
 
@@ -227,6 +227,12 @@ class Folder:
         """The export is whole: the journal goes."""
         self._journal.close()
         (self.path / JOURNAL).unlink()
+
+
+def remove(folder: Path, name: str) -> None:
+    """Remove a file that a record names, if it is there and inside the folder: a record may come from elsewhere."""
+    if (folder / name).resolve().is_relative_to(folder.resolve()):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _lines(journal: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 Everything is read by memory map; a block of a few million tokens is all that is held.
 """
 
+import resource
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from mixer.exports.texts import Texts
 from mixer.shard import Sequences, index_of
 
 BLOCK_TOKENS = 1 << 22
+_SPARE_FILES = 256
 CLOSING = -1
 """Stands for a source where a sequence of nothing but padding is meant."""
 
@@ -57,6 +59,7 @@ class Shards:
         self._texts: dict[str, Texts] = {}
         self.index: Mapping[str, dict[str, Any]] = {name: index_of(folder) for name, folder in self._folders.items()}
         self.facts = _agreed(self.index)
+        _allow_files(sum(len(index["shards"]) for index in self.index.values()))
         sequences = [Sequences(folder) for folder in self._folders.values()]
         self._files = List()
         for source in sequences:
@@ -107,6 +110,14 @@ def _gather(files: Any, file: np.ndarray, row: np.ndarray, target: np.ndarray, o
         source = files[file[i]][row[i]]
         for place in range(out.shape[1]):
             out[target[i], place] = source[place]
+
+
+def _allow_files(wanted: int) -> None:
+    """Let this process hold as many files open: a memory map holds one, and the usual limit is 1,024."""
+    now, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    asked = wanted + _SPARE_FILES
+    if now < asked:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (asked if limit < 0 else min(asked, limit), limit))
 
 
 def _agreed(index: Mapping[str, dict[str, Any]]) -> Facts:
