@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mixer.cli_group import Group
-from mixer.commands import adapt, build, explain, inspect, sweep, synth, train
+from mixer.commands import adapt, build, explain, export, inspect, sweep, synth, train
 
 app = typer.Typer(
     cls=Group,
@@ -29,6 +29,7 @@ for command in (
     explain.trace,
     explain.why,
     explain.diff,
+    export.export,
     inspect.recipes,
     inspect.schema,
     inspect.doctor,
