@@ -27,7 +27,7 @@ from curricula.order import seed_of
 from curricula.parallel import World, synchronised
 from curricula.recorder import Recorder
 from curricula.validation import on_device, validate
-from curricula.workbench import open_bench, seal_of, settled
+from curricula.workbench import Bench, open_bench, seal_of, settled
 from mixer.errors import CheckpointError, RecipeError, SourceError
 from mixer.run import locked, sweep
 
@@ -72,21 +72,14 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
         RecipeError: The model cannot be trained as the recipe says, or the loss is no number any more.
         ShardError: The Run lacks an order, or its shards are damaged.
     """
-    loader, settings, length, final = job.loader, job.settings, job.loader.rows.sequence_length, job.folder / "final"
-    with _owned(job.folder, world), settled(world), _stoppable() as signals:
+    loader, settings, length = job.loader, job.settings, job.loader.rows.sequence_length
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_owned(job.folder, world))
+        stack.enter_context(settled(world))
+        signals = stack.enter_context(_stoppable())
         bench = open_bench(job, world=world, say=say if world.is_first else lambda _: None)
+        recorder = stack.enter_context(contextlib.closing(Recorder(job, bench, world)))
         model, optimizer, state = bench.model, bench.optimizer, bench.state
-        recorder = Recorder(job, bench, world)
-
-        def validated(stage: str) -> None:
-            found = validate(bench.objective, loader.rows, job.held_out, world=world, micro_batch=bench.micro_batch)
-            recorder.validated(found, state, stage)
-
-        def saved() -> Path:
-            recorder.write()
-            seal = seal_of(job, state, bench.machine)
-            kept = {"model": model, "optimizer": optimizer, "method": job.method, "base": job.base}
-            return checkpoints.save(job.folder, state, seal, **kept, world=world, keep=settings.keep)
 
         def announced() -> None:
             """What comes next may follow from the losses so far, so they are written before it is read."""
@@ -98,7 +91,7 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
 
         stop, checkpoint = False, checkpoints.latest(job.folder)
         if checkpoint is None:
-            validated(loader.tracks[0].name)
+            _validate(job, bench, world, recorder, state, loader.tracks[0].name)
             announced()
         while not stop and (step := loader.step(state.position)):
             began = time.perf_counter()
@@ -138,19 +131,39 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
 
             is_end = step.first + step.count == loader.tracks[step.stage].sequences
             if is_end or _is_due(settings.validate_every, state, step.count * length):
-                validated(step.name)
+                _validate(job, bench, world, recorder, state, step.name)
             if is_end:
                 announced()
             if stop or is_end or _is_due(settings.checkpoint_every, state, step.count * length):
-                checkpoint = saved()
-        recorder.close()
-        if loader.step(state.position):
+                recorder.write()
+                checkpoint = _save(job, bench, world, state)
+        if loader.step(state.position) or checkpoint is None:
             return Trained(None, state, signals[0] if signals else signal.SIGTERM)
         if world.is_first:
-            assert checkpoint is not None
-            checkpoints.publish(checkpoint, final)
+            checkpoints.publish(checkpoint, job.folder / "final")
         world.barrier()
-        return Trained(final, state)
+        return Trained(job.folder / "final", state)
+
+
+def _validate(job: Job, bench: Bench, world: World, recorder: Recorder, state: State, stage: str) -> None:
+    if job.held_out:
+        rows, micro_batch = job.loader.rows, bench.micro_batch
+        found = validate(bench.objective, rows, job.held_out, world=world, micro_batch=micro_batch)
+        recorder.validated(found, state, stage)
+
+
+def _save(job: Job, bench: Bench, world: World, state: State) -> Path:
+    return checkpoints.save(
+        job.folder,
+        state,
+        seal_of(job, state, bench.machine),
+        model=bench.model,
+        optimizer=bench.optimizer,
+        method=job.method,
+        base=job.base,
+        world=world,
+        keep=job.settings.keep,
+    )
 
 
 @contextlib.contextmanager
