@@ -2,7 +2,8 @@
 
 RUN is a finished Run (`mixer build benchmarks/kill.yaml --run runs/kill`); the interpreters have the trainers'
 libraries (docs/exports.md says how to make them). Prints a table of formats and checks, a batch of each real loader
-against ours, and the speed of writing as a ratio to `cp` of the same bytes on the same disk, both synced.
+against ours, and the speed of writing as a ratio to `cp` of the same bytes on the same disk, both synced. PARTS chooses
+among `table`, `batches` and `speed`.
 """
 
 import json
@@ -215,10 +216,14 @@ def speed(folder, sequences):
 
 def main():
     run, pythons = Path(sys.argv[1]), sys.argv[2:]
-    table(pythons)
-    batch_table(run, pythons)
-    with tempfile.TemporaryDirectory(dir=run.parent) as folder:
-        speed(Path(folder), int(os.environ.get("SEQUENCES", "250_000")))
+    parts = os.environ.get("PARTS", "table batches speed").split()
+    if "table" in parts:
+        table(pythons)
+    if "batches" in parts:
+        batch_table(run, pythons)
+    if "speed" in parts:
+        with tempfile.TemporaryDirectory(dir=run.parent) as folder:
+            speed(Path(folder), int(os.environ.get("SEQUENCES", "250_000")))
 
 
 if __name__ == "__main__":

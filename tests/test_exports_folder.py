@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 
 from mixer.exports import folder as folder_module
 from mixer.exports import rows as rows_module
@@ -185,7 +187,25 @@ def test_a_flat_file_has_its_head_and_tail_once_and_its_hash_is_that_of_the_disk
     folder.flat("a", lambda first: iter([np.arange(first, 4, dtype="<u2")]), 2, head=b"HEAD", tail=b"TAIL")
     content = (tmp_path / "a").read_bytes()
     assert content == b"HEAD" + bytes([0, 0, 1, 0, 2, 0, 3, 0]) + b"TAIL"
-    assert folder.files["a"] == {"bytes": 16, "sha256": hashlib.sha256(content).hexdigest()}
+    assert folder.files["a"] == {"bytes": 16, "xxh3_128": xxhash.xxh3_128_hexdigest(content)}
+
+
+def _fill(folder):
+    with folder.file("a") as out:
+        for _ in range(100):
+            out.write(bytes(1000))
+
+
+def test_a_full_disk_is_told_to_whoever_writes_and_ends_the_thread(tmp_path):
+    folder = Folder(tmp_path, "print")
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    (tmp_path / ".writing-a").symlink_to(full)
+    with pytest.raises(OSError, match="No space left"):
+        _fill(folder)
+    assert "a" not in folder
+    assert threading.active_count() == 1
 
 
 def test_a_flat_file_cut_within_its_head_begins_again(tmp_path):

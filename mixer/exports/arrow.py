@@ -47,7 +47,7 @@ def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
     folder.text(f"{split}/dataset_info.json", json.dumps(about, indent=2))
     state: dict[str, Any] = {
         "_data_files": [{"filename": file.rpartition("/")[2]} for file in files],
-        "_fingerprint": digest([folder.files[file]["sha256"] for file in files])[:16],
+        "_fingerprint": digest([folder.files[file]["xxh3_128"] for file in files])[:16],
         **dict.fromkeys(("_format_columns", "_format_type", "_split")),
         "_format_kwargs": {},
         "_output_all_columns": False,

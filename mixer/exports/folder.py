@@ -4,18 +4,19 @@ What was finished is kept in a journal with its hash. A long flat file goes on w
 stands at a place of it depends on the place alone.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from queue import Queue
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+import xxhash
 
 from mixer.run import discard
 
@@ -26,55 +27,72 @@ _COPY_BYTES = 1 << 23
 
 
 class Output:
-    """A file being written, hashed by a thread of its own meanwhile.
+    """A file being written, by a thread of its own, so that the next block is gathered meanwhile; hashed on the way.
 
     Args:
-        file: Open for writing, at its end.
+        file: Open for writing at its end, unbuffered.
         prefix: Bytes that it holds already.
+        synced: Told how many bytes the disk has, now and then.
     """
 
-    def __init__(self, file: BinaryIO, prefix: int = 0) -> None:
-        self._file = file
-        self.bytes = prefix
-        self._digest = hashlib.sha256()
-        self._queue: Queue[Any] = Queue(maxsize=4)
-        self._thread = threading.Thread(target=self._hash, daemon=True)
-        self._thread.start()
+    def __init__(self, file: FileIO, prefix: int = 0, synced: Callable[[int], None] | None = None) -> None:
+        self._file, self._synced = file, synced
+        self.bytes = self._written = self._safe = prefix
         self.closed = False
+        self._digest = xxhash.xxh3_128()
+        self._error: BaseException | None = None
+        self._queue: Queue[memoryview | None] = Queue(maxsize=8)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
-    def _hash(self) -> None:
+    def _work(self) -> None:
         while (block := self._queue.get()) is not None:
-            self._digest.update(block)
+            # After an error the queue is emptied, or the one who fills it would wait for ever.
+            if self._error is None:
+                try:
+                    self._store(block)
+                except BaseException as error:
+                    self._error = error
+
+    def _store(self, block: memoryview) -> None:
+        self._digest.update(block)
+        left = block
+        while left:
+            left = left[self._file.write(left) :]
+        self._written += len(block)
+        if self._synced and self._written - self._safe >= _SYNC_BYTES:
+            os.fsync(self._file.fileno())
+            self._safe = self._written
+            self._synced(self._safe)
 
     def write(self, block: Any) -> int:
-        """Append bytes, or an array's; the block must not change afterwards."""
-        view = memoryview(np.ascontiguousarray(block).data if isinstance(block, np.ndarray) else block).cast("B")
-        self._file.write(view)
-        self._queue.put(view)
+        """Append bytes, or an array's; they must not change afterwards."""
+        if self._error is not None:
+            raise self._error
+        # Bytes that a library lends may change; an array is one of ours.
+        view = memoryview(np.ascontiguousarray(block).data if isinstance(block, np.ndarray) else bytes(block)).cast("B")
+        if len(view):
+            self._queue.put(view)
         self.bytes += len(view)
         return len(view)
 
     def seen(self, block: bytes) -> None:
-        """Take bytes that the file holds already into the hash."""
-        self._queue.put(block)
+        """Take bytes that the file holds already into the hash; before anything is written."""
+        self._digest.update(block)
 
     def tell(self) -> int:
         """Bytes so far."""
         return self.bytes
 
     def flush(self) -> None:
-        """Hand everything to the system."""
-        self._file.flush()
-
-    def sync(self) -> None:
-        """Wait until the disk has everything."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Nothing: what was written is on its way."""
 
     def finish(self) -> str:
-        """Sync, and the SHA-256 of the whole file."""
-        self.sync()
+        """Sync, and the xxh3_128 of the whole file."""
         self.abandon()
+        if self._error is not None:
+            raise self._error
+        os.fsync(self._file.fileno())
         return self._digest.hexdigest()
 
     def abandon(self) -> None:
@@ -110,10 +128,10 @@ class Folder:
     def _recall(self, lines: list[dict[str, Any]]) -> None:
         for line in lines:
             name = line["name"]
-            if "sha256" not in line:
+            if "xxh3_128" not in line:
                 self._synced[name] = line["synced"]
             elif (self.path / name).is_file() and (self.path / name).stat().st_size == line["bytes"]:
-                self.files[name] = {"bytes": line["bytes"], "sha256": line["sha256"]}
+                self.files[name] = {"bytes": line["bytes"], "xxh3_128": line["xxh3_128"]}
 
     def _clear(self, lines: list[dict[str, Any]]) -> None:
         for line in lines[1:]:
@@ -130,7 +148,7 @@ class Folder:
     def file(self, name: str) -> Iterator[Output]:
         """A file to write from its start; it gets its name when the block ends well. Ask `name in folder` first."""
         scratch = self._scratch(name)
-        with scratch.open("wb") as file:
+        with FileIO(scratch, "w") as file:
             output = Output(file)
             try:
                 yield output
@@ -163,30 +181,21 @@ class Folder:
         held = min(self._synced.get(name, 0), scratch.stat().st_size if scratch.is_file() else 0)
         row = max(0, held - len(head)) // row_bytes
         keep = len(head) + row * row_bytes if row else 0
-        with scratch.open("r+b" if keep else "wb") as file:
+        with FileIO(scratch, "r+" if keep else "w") as file:
             file.truncate(keep)
-            output = Output(file, keep)
+            output = Output(file, keep, lambda synced: self._note(name=name, synced=synced))
             try:
                 while file.tell() < keep:
                     output.seen(file.read(min(_COPY_BYTES, keep - file.tell())))
-                file.seek(keep)
                 if not row:
                     output.write(head)
-                self._pour(name, output, blocks(row))
+                for block in blocks(row):
+                    output.write(block)
                 output.write(tail)
             except BaseException:
                 output.abandon()
                 raise
             self._publish(name, scratch, output)
-
-    def _pour(self, name: str, output: Output, blocks: Iterator[np.ndarray]) -> None:
-        synced = output.bytes
-        for block in blocks:
-            output.write(block)
-            if output.bytes - synced >= _SYNC_BYTES:
-                output.sync()
-                synced = output.bytes
-                self._note(name=name, synced=synced)
 
     def text(self, name: str, text: str) -> None:
         """Write a small file, whatever stood there."""
@@ -212,7 +221,7 @@ class Folder:
     def _publish(self, name: str, scratch: Path, output: Output) -> None:
         found = output.finish()
         scratch.replace(self.path / name)
-        self.files[name] = {"bytes": output.bytes, "sha256": found}
+        self.files[name] = {"bytes": output.bytes, "xxh3_128": found}
         self._note(name=name, **self.files[name])
 
     def __contains__(self, name: str) -> bool:

@@ -47,7 +47,7 @@ def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
         size = len(head) + len(part) * length * ids.itemsize
         chunks.append({"chunk_bytes": size, "chunk_size": len(part), "dim": len(part) * length, "filename": file})
     # Readers keep a copy under this stamp: it must change with the content, and with nothing else.
-    stamp = digest([folder.files[f"{name}/{chunk['filename']}"]["sha256"] for chunk in chunks])
+    stamp = digest([folder.files[f"{name}/{chunk['filename']}"]["xxh3_128"] for chunk in chunks])
     index = {"chunks": chunks, "config": _config(ids, limit), "updated_at": stamp}
     folder.text(f"{name}/index.json", json.dumps(index, sort_keys=True))
 

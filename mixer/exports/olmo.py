@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
@@ -33,7 +34,7 @@ def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
         flat(folder, f"{name}-{number:05d}.npy", part, ids)
         file = f"{name}-{number:05d}.csv.gz"
         if file not in folder:
-            with folder.file(file) as out, gzip.GzipFile("", "wb", 6, out, mtime=0) as packed:
+            with folder.file(file) as out, gzip.GzipFile("", "wb", 1, out, mtime=0) as packed:
                 for text in _lines(document_lengths(part, merge=blended)):
                     packed.write(text)
 
@@ -43,8 +44,8 @@ def _lines(lengths: Iterator[np.ndarray]) -> Iterator[bytes]:
     end = 0
     for part in lengths:
         ends = end + np.cumsum(part)
-        places = np.stack([np.r_[end, ends[:-1]], ends], axis=1) if len(part) else np.empty((0, 2), np.int64)
-        yield "".join(f"{start},{stop}\n" for start, stop in places.tolist()).encode()
+        places = pl.DataFrame({"start": ends - part, "end": ends})
+        yield places.write_csv(include_header=False).encode()
         end = int(ends[-1]) if len(part) else end
 
 

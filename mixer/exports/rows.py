@@ -18,7 +18,7 @@ from mixer.exports.spans import Pieces, Spans, pieces
 from mixer.exports.texts import Texts
 from mixer.shard import Sequences, index_of
 
-BLOCK_TOKENS = 1 << 22
+BLOCK_TOKENS = 1 << 20
 _SPARE_FILES = 256
 CLOSING = -1
 """Stands for a source where a sequence of nothing but padding is meant."""
@@ -73,8 +73,10 @@ class Shards:
 
     def ids(self, pairs: np.ndarray) -> np.ndarray:
         """Token ids of (source, sequence) pairs, (n, sequence_length), in the dtype of the shards."""
-        out = np.full((len(pairs), self.facts.sequence_length), self.facts.padding, self.facts.dtype)
+        out = np.empty((len(pairs), self.facts.sequence_length), self.facts.dtype)
         real = np.flatnonzero(pairs[:, 0] != CLOSING)
+        if len(real) < len(pairs):
+            out[pairs[:, 0] == CLOSING] = self.facts.padding
         place = self._first_of_source[pairs[real, 0]] + pairs[real, 1]
         file = np.searchsorted(self._first_of_file, place, side="right") - 1
         if len(real):

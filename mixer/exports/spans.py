@@ -54,7 +54,7 @@ class Spans:
         with scratch.open("wb") as out:
             self._lay_out(folder, index, out)
         np.cumsum(self.first, out=self.first)
-        self._records = np.memmap(scratch, _RECORD, "r") if self.first[-1] else np.empty(0, _RECORD)
+        self._records = np.asarray(np.memmap(scratch, _RECORD, "r")) if self.first[-1] else np.empty(0, _RECORD)
 
     def _lay_out(self, folder: Path, index: dict[str, Any], out: Any) -> None:
         length = index["sequence_length"]
@@ -98,7 +98,9 @@ def pieces(which: np.ndarray, spans: np.ndarray, follows: np.ndarray, sequence_l
         sequence_length: Tokens a sequence.
     """
     start, end = which * sequence_length + spans["start"], which * sequence_length + spans["end"]
-    cuts = np.unique(np.concatenate([start, end, np.arange(len(follows) + 1) * sequence_length]))
+    is_cut = np.zeros(len(follows) * sequence_length + 1, bool)
+    is_cut[start] = is_cut[end] = is_cut[::sequence_length] = True
+    cuts = np.flatnonzero(is_cut)
     at = np.searchsorted(cuts, start)
     document = np.full(len(cuts) - 1, -1, np.int64)
     document[at] = spans["document"]

@@ -130,7 +130,9 @@ def parts(rows: Rows, most_rows: int) -> Iterator[tuple[int, Rows]]:
 
 def mapped(path: Path, dtype: np.dtype, offset: int = 0) -> np.ndarray:
     """A file's ids from a byte on, by memory map."""
-    return np.memmap(path, dtype, "r", offset=offset) if path.stat().st_size > offset else np.empty(0, dtype)
+    return (
+        np.asarray(np.memmap(path, dtype, "r", offset=offset)) if path.stat().st_size > offset else np.empty(0, dtype)
+    )
 
 
 def blocks(ids: np.ndarray, step: int = 1 << 22) -> Iterator[np.ndarray]:

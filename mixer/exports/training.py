@@ -94,7 +94,7 @@ def training(run: Path, recipe: Recipe, scratch: Path) -> Training:
     plan["stages"] = [stage for stage in plan["stages"] if stage["name"] not in waiting]
     for stage in plan["stages"]:
         path = _order_of(run, stage)
-        order = np.load(path, mmap_mode="r") if path.is_file() else np.empty((0, 2), np.int32)
+        order = np.asarray(np.load(path, mmap_mode="r")) if path.is_file() else np.empty((0, 2), np.int32)
         if order.shape != (stage["sequences"], 2):
             raise ShardError(
                 f"{path}: got {order.shape[0]:,} sequences, expected {stage['sequences']:,} as in plan.json",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from mixer.errors import ExportError
 from mixer.exports import theirs
@@ -25,7 +26,7 @@ from mixer.exports.target import Told, document_lengths, lines, without_padding
 from mixer.exports.training import training
 from mixer.recipe import Recipe
 from mixer.recipe_exports import Export
-from mixer.run import read_json, sha256
+from mixer.run import read_json
 
 _MERGED = ("megatron", "olmo", "nanotron", "torchtitan")
 """Formats whose blended documents are whole though a sequence ended in them."""
@@ -74,8 +75,15 @@ def _check_files(target: Path, record: Told) -> None:
     for name, file in record["files"].items():
         path = target / name
         # Configuration is there to be edited.
-        if not name.startswith("config/") and (not path.is_file() or sha256(path) != file["sha256"]):
-            raise ExportError(f"{path}: got a file that is gone or changed, expected {file['sha256'][:12]}", hint=_HINT)
+        if not name.startswith("config/") and (not path.is_file() or _hash(path) != file["xxh3_128"]):
+            raise ExportError(
+                f"{path}: got a file that is gone or changed, expected {file['xxh3_128'][:12]}", hint=_HINT
+            )
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def _with_ours(target: Path, wanted: Export, record: Told, name: str, rows: Rows) -> Verified:
