@@ -29,7 +29,7 @@ def before_stage(run: Path, training: Path, name: str, *, say: Say) -> None:
     place = [stage.name for stage in planned.stages].index(name)
     stage = planned.stages[place]
     if stage.resample is not None and not (run / "order" / f"{name}.npy").is_file():
-        resample(run, training / "losses", say=say)
+        resample(run, training / "losses", only=name, say=say)
     pending = next_round(run, recipe, say)
     if stage.round and pending and name == round_name(*pending):
         found = adapt(run, *validated_around(run, training, say=say), method=training.name, say=say)

@@ -42,8 +42,8 @@ def adapt(
     from mixer.replan import open_run
 
     if losses is not None:
-        for name in rounds.resample(run, losses, say=say):
-            typer.echo(f"{run}/order/{name}.npy: ordered by the losses in {losses}")
+        for stage in rounds.resample(run, losses, say=say):
+            typer.echo(f"{run}/order/{stage}.npy: ordered by the losses in {losses}")
         return
     if name is not None:
         pair, whose = validated_around(run, run / "checkpoints" / name, say=say), name
