@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt
 
+from mixer.recipe_retention import Retention
 from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
 from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
@@ -145,6 +146,8 @@ class Recipe(Section):
     sweep: Sweep | None = None
     train: Train | None = None
     """How `mixer train` trains on what was built."""
+    retention: Retention | None = None
+    """What training must keep, measured before and after."""
 
     @property
     def page_sources(self) -> dict[str, PageSource]:

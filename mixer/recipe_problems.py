@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mixer import (
+    recipe_retention_problems,
     recipe_scores_problems,
     recipe_stage_problems,
     recipe_synth_problems,
@@ -234,6 +235,7 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _idle_tokens(tree)
     yield from recipe_synth_problems.find(tree, unknown)
     yield from recipe_scores_problems.find(tree, unknown)
+    yield from recipe_retention_problems.find(tree, unknown)
 
 
 def _idle_tokens(tree: Mapping[str, Any]) -> Iterator[Problem]:
