@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from curricula import checkpoint as checkpoints
 from curricula.loader import Loader, Track
 from curricula.methods.base import Method
 from curricula.methods.choose import method_of
 from curricula.model import fingerprint, model_folder
 from curricula.order import seed_of
+from curricula.retention.raised import restore
 from curricula.rows import Shards
 from curricula.schedule import Schedule, schedule_of
 from mixer.errors import PlanError, RecipeError, ShardError
@@ -99,13 +101,16 @@ def job_of(run: Path, recipe: Recipe, *, name: str, base: Path, store: Path) -> 
     check_tokenizer(recipe, folder, base=base, store=store, encoded=rows.tokenizers)
     tracks = [Track(stage["name"], stage["sequences"], order_file(run, stage["name"])) for stage in plan["stages"]]
     schedule = schedule_of(recipe, [sequences * rows.sequence_length for sequences in lengths.values()])
+    loader = Loader(rows, tracks, per_step=settings.tokens_per_step // rows.sequence_length)
+    if checkpoint := checkpoints.latest(run / "checkpoints" / name):
+        restore(loader, checkpoint.parent, checkpoints.read(checkpoint)[0].position)
     return Job(
         folder=run / "checkpoints" / name,
         base=folder,
         settings=settings,
         method=method_of(settings.method, base=base, seed=seed_of(recipe.seed, "method")),
         schedule=schedule,
-        loader=Loader(rows, tracks, per_step=settings.tokens_per_step // rows.sequence_length),
+        loader=loader,
         held_out=list(rows.held_out()),
         identity=identity_of(
             settings,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from mixer.recipe_retention import Guard, Slice
+from mixer.recipe_retention import Slice
 from mixer.recipe_section import Section
 from mixer.recipe_yaml import Problem, Spot
 
@@ -13,7 +13,6 @@ _WRAPPERS = {".gz", ".zst"}
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text", ".md": "text"}
 """Ending of a slice's file -> kind of source that reads it."""
 _OF_FILES = ("field", "format", "split")
-_OF_REPLAY = ("replay", "raise_by")
 Unknown = Callable[..., str]
 
 
@@ -135,25 +134,26 @@ def _guard(
         if isinstance(name, str) and name not in slices:
             where = (*spot, "slices", number)
             yield Problem(where, unknown("slice", name, list(slices), plural="slices"), where)
-    if guard.get("on_forgetting") != "raise_replay":
-        for key in _OF_REPLAY:
-            if _is_said(guard, key, Guard):
-                yield Problem((*spot, key), "has no effect without `on_forgetting: raise_replay`", (*spot, key, _KEY))
-        return
-    yield from _replay(spot, guard, tree, unknown)
+    yield from _known_replay(spot, guard, tree, unknown)
+    if guard.get("on_forgetting") == "raise_replay":
+        yield from _replay(spot, guard, tree)
 
 
-def _replay(spot: Spot, guard: Mapping[str, Any], tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
-    listed = tree.get("stages")
-    stages = [stage for stage in (listed if isinstance(listed, list) else []) if isinstance(stage, dict)]
+def _known_replay(spot: Spot, guard: Mapping[str, Any], tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
+    """Names of sources; they may stand there for a run that is told to raise replay by `--set` alone."""
     names, sources = guard.get("replay"), tree.get("sources")
     known = list(sources) if isinstance(sources, dict) else []
     for number, name in enumerate(names if isinstance(names, list) else ()):
         if isinstance(name, str) and name not in known:
             where = (*spot, "replay", number)
             yield Problem(where, unknown("source", name, known, plural="sources"), where)
+
+
+def _replay(spot: Spot, guard: Mapping[str, Any], tree: Mapping[str, Any]) -> Iterator[Problem]:
     where = (*spot, "on_forgetting")
-    if names is None and not any(stage.get("replay") for stage in stages):
+    listed = tree.get("stages")
+    stages = [stage for stage in (listed if isinstance(listed, list) else []) if isinstance(stage, dict)]
+    if guard.get("replay") is None and not any(stage.get("replay") for stage in stages):
         yield Problem(where, "got no stage with `replay` and no `replay` here, expected the sources to raise", where)
     for stage in stages:
         if odd := [key for key in ("order", "adapt", "resample") if stage.get(key)] or _ramps(stage.get("mixture")):

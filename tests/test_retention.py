@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -96,7 +97,8 @@ def test_windows_share_one_token_and_predict_each_once(tmp_path):
     own = texts(toys.sentences(1, 4))
     found = read_slices(subject(tmp_path), [own], window=64, cache=tmp_path / "cache")["prose"]
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
-    ids = [256, *own.texts[0].encode()]
+    tokenizer = Tokenizer.from_file(str(tmp_path / "model/tokenizer.json"))
+    ids = [256, *tokenizer.encode(own.texts[0], add_special_tokens=False).ids]
     nats = 0.0
     for first in range(0, len(ids) - 1, 64):
         window = torch.tensor([ids[first : first + 65]])
