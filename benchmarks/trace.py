@@ -55,9 +55,7 @@ def main() -> None:
             # A token that parts a character spells no text of its own; its bytes are counted.
             right += piece == whole if b"\xef\xbf\xbd" not in whole else token == ids[place]
     took = time.perf_counter() - began
-    print(
-        f"{right:,} of {count:,} tokens traced to their bytes ({control} of them ends of text), {took / count:.2f} s each"
-    )
+    print(f"{right:,} of {count:,} tokens traced to their bytes ({control} ends of text), {took / count:.2f} s each")
     sys.exit(right != count)
 
 
