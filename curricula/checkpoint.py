@@ -213,6 +213,23 @@ def write_model(folder: Path, model: Any, tensors: Mapping[str, torch.Tensor], b
             shutil.copyfile(file, folder / file.name)
 
 
+def export(target: Path, *, model: Any, method: Method, base: Path, world: World) -> None:
+    """Let `target` be the model as it is, ready to be loaded; every process calls it, the first one writes.
+
+    Args:
+        target: Folder to write, or to replace.
+        model: As the method prepared it.
+        method: Which knows what to save for others.
+        base: Folder of the base model, for its tokenizer and dtype.
+        world: The processes.
+    """
+    exported, tensors = _exported(model, method, base, world)
+    if world.is_first:
+        with staged(target) as scratch:
+            write_model(scratch, exported, tensors, base)
+    world.barrier()
+
+
 def publish(checkpoint: Path, target: Path) -> None:
     """Let `target` be the model of a checkpoint, without what only the trainer needs."""
     with staged(target) as scratch:

@@ -102,9 +102,11 @@ class DifficultyScorer:
         folder: The model in Hugging Face format.
         dtype: `auto` is bfloat16 where the device has its arithmetic, else float32.
         max_length: Tokens read at once. Default: the model's context, at most 2,048.
+        overlap: Tokens of a window that only give context to the rest, at least 1. Default: a quarter of it.
         max_tokens: Read only so many tokens from each text's beginning.
         batch_tokens: Tokens a batch. Default by device.
         device: `cuda` or `cpu`. Default: CUDA where there is one.
+        model: The folder's model, where it is in memory already, on its device.
 
     Raises:
         RecipeError: The model cannot be read, or has no token to begin a text with.
@@ -116,21 +118,24 @@ class DifficultyScorer:
         *,
         dtype: str = "auto",
         max_length: int | None = None,
+        overlap: int | None = None,
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
         device: str | None = None,
+        model: Any = None,
     ) -> None:
         import torch
 
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = _load(folder, _dtype(dtype, self.device), self.device)
+        self._model = load_model(folder, dtype=dtype, device=self.device) if model is None else model
         config = self._model.config
         most = getattr(config, "max_position_embeddings", None) or _CONTEXT
         self._size = min(max_length or _CONTEXT, most)
+        self._overlap = int(self._size * _OVERLAP) if overlap is None else overlap
         self._max_tokens = max_tokens
         self._batch_tokens = max(batch_tokens or _BATCH_TOKENS[self.device], self._size)
         self._encoder = load(TokenizerSpec(path=str(folder.absolute()), bos=False, eos=False), folder, folder)
-        self._frame = _frame_token(config, folder)
+        self._frame = frame_token(config, folder)
         self._body, self._head = self._model.base_model, self._model.get_output_embeddings()
         self._is_plain = self._has_plain_head()
         rows = max(1, _LOGITS[self.device] // int(config.get_text_config().vocab_size))
@@ -161,12 +166,11 @@ class DifficultyScorer:
             yield part
 
     def _scored(self, texts: Sequence[str], part: Sequence[np.ndarray]) -> list[Difficulty]:
-        overlap = int(self._size * _OVERLAP)
         windows = [
             window
             for number, ids in enumerate(part)
             if len(ids) > 1
-            for window in windows_of(number, len(ids), self._size, overlap)
+            for window in windows_of(number, len(ids), self._size, self._overlap)
         ]
         losses = [np.zeros(len(ids) - 1, np.float32) for ids in part]
         for batch in batches_of(windows, self._batch_tokens):
@@ -239,7 +243,17 @@ class DifficultyScorer:
             return bool(torch.allclose(whole, alone, rtol=1e-3, atol=1e-3))
 
 
-def _load(folder: Path, dtype: str, device: str) -> Any:
+def load_model(folder: Path, *, dtype: str = "auto", device: str) -> Any:
+    """A folder's model, ready to be asked.
+
+    Args:
+        folder: In Hugging Face format.
+        dtype: `auto` is bfloat16 where the device has its arithmetic, else float32.
+        device: `cuda` or `cpu`.
+
+    Raises:
+        RecipeError: It cannot be read.
+    """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -248,7 +262,11 @@ def _load(folder: Path, dtype: str, device: str) -> Any:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+            folder,
+            dtype=getattr(torch, _dtype(dtype, device)),
+            local_files_only=True,
+            use_safetensors=True,
+            attn_implementation="sdpa",
         )
     except (OSError, ValueError) as error:
         raise RecipeError(
@@ -264,7 +282,7 @@ def _dtype(dtype: str, device: str) -> str:
     return "bfloat16" if device == "cuda" or multiplies_bfloat16() else "float32"
 
 
-def _frame_token(config: Any, folder: Path) -> int:
+def frame_token(config: Any, folder: Path) -> int:
     """The token that stands before a text: beginning of text, else end of text."""
     for name in ("bos_token_id", "eos_token_id"):
         token = getattr(config, name, None)

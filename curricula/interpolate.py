@@ -60,8 +60,8 @@ def interpolate(base: Path, trained: Path, out: Path, *, share: float, shard_byt
     from huggingface_hub import split_state_dict_into_shards_factory
     from safetensors.torch import save_file
 
-    ours, theirs = _Weights(trained), _Weights(base)
-    origins = _origins(ours, theirs, trained)
+    ours, theirs = Weights(trained), Weights(base)
+    origins = origins_of(ours, theirs, trained)
     parts = split_state_dict_into_shards_factory(
         {name: ours.size(name) for name in ours.files},
         get_storage_size=int,
@@ -81,7 +81,7 @@ def interpolate(base: Path, trained: Path, out: Path, *, share: float, shard_byt
     return out
 
 
-def _mixed(tensor: torch.Tensor, theirs: "_Weights", origin: str | float | None, share: float) -> torch.Tensor:
+def _mixed(tensor: torch.Tensor, theirs: "Weights", origin: str | float | None, share: float) -> torch.Tensor:
     """The mix, computed in float32; a share of 0 or 1 is exact."""
     if origin is None:
         return tensor
@@ -90,8 +90,17 @@ def _mixed(tensor: torch.Tensor, theirs: "_Weights", origin: str | float | None,
     return torch.lerp(value, other, share).to(tensor.dtype)
 
 
-def _origins(ours: "_Weights", theirs: "_Weights", trained: Path) -> dict[str, str | float | None]:
-    """Name of a trained tensor -> what it is moved towards: a base tensor, a number, or nothing (it stays)."""
+def origins_of(ours: "Weights", theirs: "Weights", trained: Path) -> dict[str, str | float | None]:
+    """Name of a trained tensor -> what it is moved towards: a base tensor, a number, or nothing (it stays).
+
+    Args:
+        ours: The trained model's tensors.
+        theirs: The base model's.
+        trained: Folder of the trained model.
+
+    Raises:
+        SourceError: The two have not the same tensors.
+    """
     record = json.loads((trained / "config.json").read_text("utf-8")).get(RECORD)
     if record and len(ours.files) == len(theirs.files):
         record = None
@@ -126,7 +135,7 @@ def _origin(name: str, record: Mapping[str, Any] | None) -> str | float | None:
     return f"{start}{index - sum(new < index for new in record['blocks'])}.{rest}"
 
 
-class _Weights:
+class Weights:
     """The tensors of a model's folder, read one at a time."""
 
     def __init__(self, folder: Path) -> None:
@@ -143,19 +152,24 @@ class _Weights:
         self.files = {name: path for path, file in self._open.items() for name in file.keys()}  # noqa: SIM118 - no mapping
 
     def read(self, name: str) -> torch.Tensor:
+        """One tensor."""
         tensor: torch.Tensor = self._open[self.files[name]].get_tensor(name)
         return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """Its shape."""
         return tuple(self._open[self.files[name]].get_slice(name).get_shape())
 
     def kind(self, name: str) -> str:
+        """Its number type, as safetensors names it."""
         return str(self._open[self.files[name]].get_slice(name).get_dtype())
 
     def is_floating(self, name: str) -> bool:
+        """Whether its numbers are floating-point."""
         return self.kind(name) in ("F64", "F32", "F16", "BF16")
 
     def size(self, name: str) -> int:
+        """Its bytes."""
         width = {"F64": 8, "F32": 4}.get(self.kind(name), 2)
         total = width
         for extent in self.shape(name):

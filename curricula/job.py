@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from curricula import checkpoint as checkpoints
 from curricula.loader import Loader, Track
 from curricula.methods.base import Method
 from curricula.methods.choose import method_of
 from curricula.model import fingerprint, model_folder
 from curricula.order import seed_of
+from curricula.retention.raised import restore
 from curricula.rows import Shards
 from curricula.schedule import Schedule, schedule_of
 from mixer.errors import PlanError, RecipeError, ShardError
@@ -103,13 +105,16 @@ def job_of(run: Path, recipe: Recipe, *, name: str, base: Path, store: Path) -> 
             f"{run}: got stages without any sequence, expected some", hint="raise token_budget, build again"
         )
     schedule = schedule_of(recipe, [sequences * rows.sequence_length for sequences in lengths.values()])
+    loader = Loader(rows, tracks, per_step=settings.tokens_per_step // rows.sequence_length)
+    if checkpoint := checkpoints.latest(run / "checkpoints" / name):
+        restore(loader, checkpoint.parent, checkpoints.read(checkpoint)[0].position)
     return Job(
         folder=run / "checkpoints" / name,
         base=folder,
         settings=settings,
         method=method_of(settings.method, base=base, seed=seed_of(recipe.seed, "method")),
         schedule=schedule,
-        loader=Loader(rows, tracks, per_step=settings.tokens_per_step // rows.sequence_length),
+        loader=loader,
         held_out=list(rows.held_out()),
         identity=identity_of(
             settings,

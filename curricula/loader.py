@@ -172,7 +172,7 @@ class Loader:
 
     def picked(self, step: Step, *, most: int | None = None) -> np.ndarray:
         """(count, 2) source and sequence of a step's rows, or of `most` rows of its stage from there on."""
-        return np.asarray(self._order(step.stage)[step.first : step.first + (most or step.count)])
+        return np.asarray(self.order(step.stage)[step.first : step.first + (most or step.count)])
 
     def batches(self, step: Step, *, rank: int = 0, size: int = 1, micro_batch: int) -> Iterator[Batch]:
         """Yield what one of `size` processes computes in a step."""
@@ -196,12 +196,25 @@ class Loader:
 
     def fingerprint(self, stage: int) -> str:
         """A hash of a stage's whole order."""
-        return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self._order(stage)).tobytes())
+        return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.order(stage)).tobytes())
+
+    def replace(self, stage: int, order: np.ndarray) -> None:
+        """Read this order of a stage from now on, instead of the Run's.
+
+        Raises:
+            ShardError: It is of another length, or names sequences that are not there.
+        """
+        self._orders[stage] = self._checked(self.tracks[stage], order)
 
     def _is_there(self, stage: int) -> bool:
         return stage in self._orders or self.tracks[stage].order() is not None
 
-    def _order(self, stage: int) -> np.ndarray:
+    def order(self, stage: int) -> np.ndarray:
+        """(sequences, 2) int32 source and sequence of each place of a stage.
+
+        Raises:
+            ShardError: It is not there yet, or is of another plan.
+        """
         if stage not in self._orders:
             track = self.tracks[stage]
             order = track.order()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,18 @@ from mixer.run import locked, sweep
 
 Told = Callable[[str, State], None]
 """Takes the name of a stage, and where training stands."""
+Turn = Literal["on", "save", "stop"]
+"""What follows from a step: go on, save and go on (what comes was planned anew), or end here."""
+
+
+class Watch(Protocol):
+    """Watches a training."""
+
+    turn: Turn
+    """What followed from the last step before a resume."""
+
+    def __call__(self, stage: str, state: State) -> Turn:
+        """What follows from a step; asked on every process, and the same on each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +55,13 @@ class Trained:
         folder: The model, ready to be loaded; None when training was told to stop before its end.
         state: Where it stands.
         signal: The signal that told it to stop.
+        is_cut: Whether who watched ended it before its end; the model is that of its last step.
     """
 
     folder: Path | None
     state: State
     signal: int | None = None
+    is_cut: bool = False
 
 
 def train(  # noqa: C901, PLR0915 - the loop reads as one
@@ -57,6 +71,7 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
     say: Callable[[str], None],
     next_stage: Told | None = None,
     after_step: Told | None = None,
+    watched: Callable[[Bench], Watch | None] | None = None,
 ) -> Trained:
     """Train to the end of the last stage, from the newest checkpoint where there is one.
 
@@ -66,6 +81,7 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
         say: Takes a line for people.
         next_stage: Told of each stage before its order is opened, on every process: it may make the order.
         after_step: Told of the stage after every step.
+        watched: Opens what watches the training, once its model is there.
 
     Raises:
         CheckpointError: The newest checkpoint is of another training, or damaged.
@@ -80,6 +96,8 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
         bench = open_bench(job, world=world, say=say if world.is_first else lambda _: None)
         recorder = stack.enter_context(contextlib.closing(Recorder(job, bench, world)))
         model, optimizer, state = bench.model, bench.optimizer, bench.state
+        watch = watched(bench) if watched else None
+        turn: Turn = watch.turn if watch else "on"
 
         def announced() -> None:
             """What comes next may follow from the losses so far, so they are written before it is read."""
@@ -93,7 +111,7 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
         if checkpoint is None:
             _validate(job, bench, world, recorder, state, loader.tracks[0].name)
             announced()
-        while not stop and (step := loader.step(state.position)):
+        while not stop and turn != "stop" and (step := loader.step(state.position)):
             began = time.perf_counter()
             batches = list(loader.batches(step, rank=world.rank, size=world.size, micro_batch=bench.micro_batch))
             targets = world.sum(np.array([sum(float(batch.weights.sum()) for batch in batches)]))[0]
@@ -128,21 +146,23 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
             recorder.step(step, state, rows, rate=rate, norm=norm, seconds=time.perf_counter() - began)
             if after_step:
                 after_step(step.name, state)
+            turn = watch(step.name, state) if watch else "on"
 
             is_end = step.first + step.count == loader.tracks[step.stage].sequences
             if is_end or _is_due(settings.validate_every, state, step.count * length):
                 _validate(job, bench, world, recorder, state, step.name)
             if is_end:
                 announced()
-            if stop or is_end or _is_due(settings.checkpoint_every, state, step.count * length):
+            if stop or turn != "on" or is_end or _is_due(settings.checkpoint_every, state, step.count * length):
                 recorder.write()
                 checkpoint = _save(job, bench, world, state)
-        if loader.step(state.position) or checkpoint is None:
+        is_cut = turn == "stop" and loader.step(state.position) is not None
+        if (loader.step(state.position) and not is_cut) or checkpoint is None:
             return Trained(None, state, signals[0] if signals else signal.SIGTERM)
         if world.is_first:
             checkpoints.publish(checkpoint, job.folder / "final")
         world.barrier()
-        return Trained(job.folder / "final", state)
+        return Trained(job.folder / "final", state, is_cut=is_cut)
 
 
 def _validate(job: Job, bench: Bench, world: World, recorder: Recorder, state: State, stage: str) -> None:

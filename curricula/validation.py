@@ -1,6 +1,7 @@
 """Loss on sequences that no order holds, by source and topic: what a stage taught, and what it made forget."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,20 +38,27 @@ def validate(
     """
     picked = np.array(held_out, np.int64).reshape(-1, 2)
     found = np.zeros((3, len(picked)))
-    objective.eval()
-    with objective.computing():
+    with evaluating(objective):
         for batch in batches_of(rows, picked, rank=world.rank, size=world.size, micro_batch=micro_batch):
             _, nats = objective(on_device(batch, world.device))
             found += batch.by_row(nats.double().cpu().numpy(), len(picked))
+    sums, weights, _ = world.sum(found)
+    tally: Tally = Tally()
+    tally.add((group_of(rows, *pair) for pair in picked.tolist()), sums, weights)
+    return tally.means()
+
+
+@contextlib.contextmanager
+def evaluating(objective: Objective) -> Iterator[None]:
+    """The block in which the objective is asked between two steps; it goes on training afterwards."""
+    objective.eval()
+    with objective.computing():
+        yield
     objective.train()
     for part in objective.modules():
         if isinstance(part, FSDPModule):
             # Only a backward pass would part them again; a checkpoint would find the rounded copies.
             part.reshard()
-    sums, weights, _ = world.sum(found)
-    tally: Tally = Tally()
-    tally.add((group_of(rows, *pair) for pair in picked.tolist()), sums, weights)
-    return tally.means()
 
 
 def on_device(batch: Batch, device: torch.device, *, scale: float = 1.0) -> dict[str, Any]:

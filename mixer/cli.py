@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mixer.cli_group import Group
-from mixer.commands import adapt, build, explain, export, inspect, sweep, synth, train
+from mixer.commands import adapt, build, explain, export, inspect, retention, sweep, synth, train
 
 app = typer.Typer(
     cls=Group,
@@ -24,6 +24,7 @@ for command in (
     build.build,
     synth.synth,
     train.train,
+    retention.retention,
     adapt.adapt,
     sweep.sweep,
     explain.trace,

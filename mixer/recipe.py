@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt
 
 from mixer.recipe_exports import Export
+from mixer.recipe_retention import Retention
 from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
 from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
@@ -148,6 +149,8 @@ class Recipe(Section):
     """How `mixer train` trains on what was built."""
     exports: tuple[Export, ...] = ()
     """What to write for other trainers, below `exports/` of the Run."""
+    retention: Retention | None = None
+    """What training must keep, measured before and after."""
 
     @property
     def page_sources(self) -> dict[str, PageSource]:

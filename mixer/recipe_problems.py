@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mixer import (
+    recipe_retention_problems,
     recipe_scores_problems,
     recipe_stage_problems,
     recipe_sweep_problems,
@@ -238,6 +239,7 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from recipe_scores_problems.find(tree, unknown)
     yield from recipe_sweep_problems.find(tree, unknown)
     yield from recipe_train_problems.find(tree)
+    yield from recipe_retention_problems.find(tree, unknown)
     yield from _repeated_exports(tree)
 
 

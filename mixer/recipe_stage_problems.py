@@ -44,7 +44,7 @@ def find(tree: Mapping[str, Any], unknown: Unknown, nearest: Nearest) -> Iterato
         yield from _unknown_and_repeated(own, sources, unknown)
         yield from _ordered(stages[index][1], index, own, tree, unknown)
         yield from _adapted(stages[index][1], index, own, unknown)
-    yield from _unused(stages, leaves, sources, nearest)
+    yield from _unused(stages, leaves, sources, nearest, _raised(tree))
     yield from _topics(leaves, tree, unknown)
     yield from _kept(stages)
     yield from _validated(tree, sources, unknown)
@@ -129,16 +129,25 @@ def _unused(
     leaves: Mapping[int, list[Leaf]],
     sources: Mapping[str, Any],
     nearest: Nearest,
+    raised: set[str],
 ) -> Iterator[Problem]:
     mixed = [stage for _, stage in stages if "resample" not in stage]
     if not mixed or not all(isinstance(stage.get("mixture"), dict | str) for stage in mixed):
         return
-    used = {leaf.name for own in leaves.values() for leaf in own}
+    used = {leaf.name for own in leaves.values() for leaf in own} | raised
     used |= {nearest(name, sources) or "" for name in used if name not in sources}
     for name in sources:
         if name not in used:
             told = f"source `{name}` is in no stage's mixture"
             yield Problem(("sources", name), told, ("sources", name, _KEY))
+
+
+def _raised(tree: Mapping[str, Any]) -> set[str]:
+    """Sources that a guard may draw replay from, though no stage does."""
+    retention = tree.get("retention")
+    guard = retention.get("guard") if isinstance(retention, dict) else None
+    names = guard.get("replay") if isinstance(guard, dict) else None
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
 def _ordered(

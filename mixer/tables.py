@@ -178,6 +178,48 @@ def _interval(interval: Mapping[str, float] | None, digits: int) -> str:
     return f"{value} ({low} to {high})"
 
 
+def show_retention(report: Mapping[str, Any]) -> None:
+    """Print each training's slices, tasks and signs against the base, and what the gate says of it."""
+    sure = report["rules"]["confidence"]
+    for name, found in report["trainings"].items():
+        table = _table(name, "kind", "before", "after", "change", f"{sure:.0%} interval", "p (Holm)", "verdict", left=2)
+        for row in (*found["slices"], *found["tasks"]):
+            change = row["difference"]
+            ends = f"{change['low']:+.4f} to {change['high']:+.4f}"
+            numbers = f"{row['before']:.4f}", f"{row['after']:.4f}", f"{change['value']:+.4f}", ends
+            table.add_row(row["name"], row["kind"], *numbers, f"{row['corrected']:.3f}", _verdict(row))
+        gate = found["gate"]
+        told = ["gate: passes"] if gate["passes"] else ["gate: fails", *(f"  {reason}" for reason in gate["reasons"])]
+        _print(table, *_signs(found.get("probes")), *_mixed(found.get("interpolated", {})), *told, "")
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    words = {"kept": "reached", "lost": "missed"} if row["kind"] == "domain" else {}
+    return words.get(row["verdict"], row["verdict"] or "")
+
+
+def _signs(probes: Mapping[str, Any] | None) -> Iterator[str]:
+    """The probes in a line each."""
+    if probes is None:
+        return
+    if shift := probes["token_shift"]:
+        yield "tokens: " + ", ".join(f"{share:.1%} {name}" for name, share in shift.items())
+    yield "nats from the base: " + ", ".join(f"{name} {nats:.4f}" for name, nats in probes["divergence"].items())
+    base, trained = probes["in_context"]["base"], probes["in_context"]["trained"]
+    yield "in context: " + ", ".join(f"{kind} {base[kind]:.3f} -> {trained[kind]:.3f}" for kind in base)
+    if change := probes["weight_change"]:
+        most = max(change, key=lambda name: change[name])
+        yield f"weights: changed by up to {change[most]:.2%} ({most})"
+
+
+def _mixed(interpolated: Mapping[str, Any]) -> Iterator[str]:
+    for share, found in interpolated.items():
+        lost = max(row["difference"]["value"] for row in found["slices"] if row["kind"] == "general")
+        gain = "" if found["gain"] is None else f", gained {found['gain']:.4f}"
+        told = "passes" if found["gate"]["passes"] else "fails"
+        yield f"with {share} of the base: lost {lost:+.4f} where most{gain}; gate {told}"
+
+
 def show_costs(estimate: "Estimate") -> None:
     """Print what the build would need."""
     costs = estimate.costs()

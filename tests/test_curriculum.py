@@ -260,6 +260,8 @@ def test_case_8_losses_order_the_stage_that_waits(corpus, copied):
     assert rounds.resample(run, folder, say=lambda _: None) == ["again"]
     rows = order_of(run, "again")
     assert len(rows) == made.plan.stages[3].sequences
+    with pytest.raises(RecipeError, match="got no stage that waits for losses"):
+        rounds.resample(run, folder, only="last", say=lambda _: None)
     np.save(folder / "learn-2.npy", np.full(made.plan.stages[1].sequences, np.nan))
     with pytest.raises(SourceError, match=r"got 0 numbers in the shape \(20,\), expected 20, one a place"):
         rounds.resample(run, folder, say=lambda _: None)

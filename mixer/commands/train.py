@@ -10,6 +10,8 @@ from mixer.cli_group import say
 from mixer.commands.options import Json, Set, spelled, store
 from mixer.errors import RecipeError
 
+_GATE_FAILED = 3
+"""Exit code of a training that the guard stopped."""
 _STOPPED = 128
 """Exit code of a process that a signal ended, less the signal."""
 
@@ -39,10 +41,13 @@ def train(
 
     Example: mixer train runs/quickstart
     """
+    from functools import partial
+
     from curricula.closed_loop import before_stage, check_validation
     from curricula.instruct import instruct_job
     from curricula.job import job_of, settings_of
     from curricula.parallel import world
+    from curricula.retention.guard import open_guard
     from curricula.train import train as run_training
     from mixer.recipe_file import load
 
@@ -68,12 +73,15 @@ def train(
                 before_stage(run, job.folder, stage, say=tell)
 
         check_validation(run, say=_silent)
-        done = run_training(job, world=here, say=tell, next_stage=next_stage)
-        if settings.instruct and done.folder:
+        watched = partial(open_guard, job, run=run, recipe=recipe, base=base, world=here, say=tell)
+        done = run_training(job, world=here, say=tell, next_stage=next_stage, watched=watched)
+        if settings.instruct and done.folder and not done.is_cut:
             job = instruct_job(run, job, settings.instruct, base=base, store=store(), say=tell)
             done = run_training(job, world=here, say=tell)
     if here.is_first:
         _show(done, job, again=again + spelled(None, set_), json_=json_)
+    if done.is_cut:
+        raise typer.Exit(_GATE_FAILED)
     if done.folder is None:
         raise typer.Exit(_STOPPED + (done.signal or 0))
 

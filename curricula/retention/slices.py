@@ -1,0 +1,155 @@
+"""The documents of a slice: read, shortened, and chosen by hash, so that the same files give the same ones anywhere."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from curricula.order import seed_of
+from mixer.errors import SourceError
+from mixer.extract import Rejected, extract
+from mixer.read import read, units
+from mixer.recipe import Clean
+from mixer.recipe_retention import Slice
+from mixer.recipe_retention_problems import kind_of
+from mixer.recipe_sources import Columns, JsonlSource, PageSource, ParquetSource, TextSource
+from mixer.run import digest
+from mixer.shard import index_of
+from mixer.table import scan
+from mixer.types import Failure, Page, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A slice's documents.
+
+    Args:
+        name: The slice's.
+        kind: `general` or `domain`.
+        ids: Where each document comes from.
+        texts: As models read them.
+        stage: Which stage teaches them.
+    """
+
+    name: str
+    kind: str
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    stage: str | None = None
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(documents,) int64 UTF-8 bytes."""
+        return np.array([len(text.encode()) for text in self.texts], np.int64)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that is measured."""
+        return digest([list(self.ids), list(self.texts)])
+
+    def most(self, count: int) -> "Texts":
+        """The first documents alone; they are in no order of their own, so any part is a fair one."""
+        return Texts(self.name, self.kind, self.ids[:count], self.texts[:count], self.stage)
+
+
+def texts_of(name: str, own: Slice, *, run: Path, base: Path) -> Texts:
+    """A slice's documents, chosen by a hash of id and text from all that are long enough.
+
+    Args:
+        name: The slice's.
+        own: What the recipe says of it.
+        run: The Run, for documents that it holds out.
+        base: Folder of the recipe.
+
+    Raises:
+        SourceError: Files are missing or damaged, or no document is long enough.
+    """
+    found = _held_out(name, own, run) if own.source is not None else _from_files(name, own, base)
+    chosen = _chosen(((key, _shortened(text, own.max_bytes)) for key, text in found), own)
+    if not chosen:
+        raise SourceError(
+            f"retention.slices.{name}: got no document of {own.min_bytes} bytes or more, expected some",
+            hint="lower `min_bytes`, name other files, or hold more out (`validation: {sequences: 64}`)",
+        )
+    ids, texts = zip(*chosen, strict=True)
+    return Texts(name, own.kind, ids, texts, own.stage)
+
+
+def _chosen(found: Iterable[tuple[str, str]], own: Slice) -> list[tuple[str, str]]:
+    """So many documents in the order of their hashes, each text once."""
+    by_hash = {seed_of(0, "slice", text): (key, text) for key, text in found if len(text.encode()) >= own.min_bytes}
+    return [by_hash[place] for place in heapq.nsmallest(own.max_documents, by_hash)]
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text's first bytes, no character cut."""
+    return text.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
+
+
+def _from_files(name: str, own: Slice, base: Path) -> Iterator[tuple[str, str]]:
+    source = _source_of(own)
+    spot = f"retention.slices.{name}"
+    try:
+        listed = units(name, source, base)
+    except SourceError as error:
+        raise SourceError(str(error).replace(f"sources.{name}", spot), hint=error.hint) from None
+    limits = Clean()
+    for unit in listed:
+        for row in read(unit, source):
+            if isinstance(row, Failure):
+                told = f"{spot}: got {row.id}: {row.reason}, expected a document"
+                raise SourceError(told, hint="mend the file, or leave it out of the slice")
+            if isinstance(row, Page) and (text := _text(row, limits)):
+                yield row.id, text
+            else:
+                assert isinstance(row, Page | Skipped)
+
+
+def _text(page: Page, limits: Clean) -> str:
+    try:
+        return extract(
+            page, engine=limits.extract, max_bytes=limits.max_page_bytes, max_elements=limits.max_page_elements
+        )
+    except Rejected:
+        return ""
+
+
+def _source_of(own: Slice) -> PageSource:
+    """The source that reads the slice's files."""
+    assert own.path is not None
+    first = own.path if isinstance(own.path, str) else own.path[0]
+    kind, columns = kind_of(first), Columns(text=own.field)
+    if kind == "parquet":
+        return ParquetSource(kind="parquet", path=own.path, columns=columns, format=own.format)
+    if kind == "text":
+        return TextSource(kind="text", path=own.path, split=own.split, format=own.format)
+    return JsonlSource(kind="jsonl", path=own.path, columns=columns, format=own.format)
+
+
+def _held_out(name: str, own: Slice, run: Path) -> Iterator[tuple[str, str]]:
+    """The documents behind the sequences that the Run holds out of a source."""
+    assert own.source is not None
+    folder = run / "shards" / own.source
+    index = index_of(folder)
+    parts = [
+        range(part["first_sequence"], part["first_sequence"] + part["sequences"])
+        for part in index.get("parts") or ()
+        if part["held_out"] and own.topic in (None, part["topic"])
+    ]
+    if not any(parts):
+        told = f"topic `{own.topic}` of `{own.source}`" if own.topic else f"`{own.source}`"
+        raise SourceError(
+            f"retention.slices.{name}: got nothing held out of {told}, expected some documents",
+            hint="add `validation: {sequences: 64}` (at most a twentieth of a source goes) and build again",
+        )
+    spans = pl.concat(
+        pl.read_parquet(folder / shard["spans"], columns=["sequence", "document"]) for shard in index["shards"]
+    )
+    is_held = pl.any_horizontal(pl.col("sequence").is_between(part.start, part.stop - 1) for part in parts if part)
+    rows = spans.filter(is_held)["document"].unique().sort().to_list()
+    table = scan(run / "documents" / own.source).select("id", "text").with_row_index("row")
+    for _, key, text in table.filter(pl.col("row").is_in(rows)).collect().iter_rows():
+        yield key, text

@@ -1,0 +1,111 @@
+"""What a recipe may say of retention, and each way to say it wrongly."""
+
+import pytest
+
+from mixer.recipe_problems import find
+from mixer.recipe_retention_problems import kind_of
+
+GENERAL = {"path": "general.jsonl"}
+
+
+def problems(retention, **changes) -> list[str]:
+    tree = {
+        "name": "toy",
+        "tokenizer": "bytes",
+        "sources": {name: {"kind": "jsonl", "path": f"{name}.jsonl"} for name in ("web", "old")},
+        "stages": [{"name": "adapt", "token_budget": 9600, "mixture": {"web": 3, "old": 1}}],
+        "train": {"model": "model", "learning_rate": 1.0e-3},
+        "retention": retention,
+    } | changes
+    return [f"{'.'.join(map(str, one.what))}: {one.text}" for one in find(tree)]
+
+
+def slices(**own) -> dict:
+    return {"slices": {"general": GENERAL} | own}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("a/b.txt.zst", "text"), ("x.jsonl", "jsonl"), ("*.parquet", "parquet"), ("x.csv", None), ("y.gz", None)],
+)
+def test_the_ending_says_how_a_file_is_read(path, kind):
+    assert kind_of(path) == kind
+
+
+def test_a_whole_section_is_taken():
+    own = {
+        "slices": {
+            "general": {"path": ["a.jsonl", "b.jsonl.zst"], "field": ["question", "answer"]},
+            "web": {"source": "web", "kind": "domain", "stage": "adapt"},
+            "wiki": {"path": "wiki.txt", "split": "blank_line"},
+        },
+        "tasks": [{"template": "mmlu", "path": "mmlu.jsonl", "shots": 2}, {"template": "arc", "path": "arc.jsonl"}],
+        "least_gain": 0.1,
+        "guard": {"every": "1M", "slices": ["general", "web"], "on_forgetting": "raise_replay", "replay": ["old"]},
+    }
+    assert problems(own, validation={}) == []
+
+
+@pytest.mark.parametrize(
+    ("retention", "told"),
+    [
+        (slices(a={}), "retention.slices.a: expected either `path` (files) or `source`"),
+        (slices(a={"path": "a.jsonl", "source": "web"}), "retention.slices.a: expected either `path`"),
+        (slices(a={"path": "a.csv"}), "retention.slices.a.path: got 'a.csv', expected files that end in .jsonl"),
+        (slices(a={"path": ["a.txt", "a.jsonl"]}), "retention.slices.a.path: got files of several kinds"),
+        (slices(a={"path": "a.txt", "field": "body"}), "retention.slices.a.field: has no effect on plain text files"),
+        (slices(a={"path": "a.jsonl", "split": "line"}), "retention.slices.a.split: has no effect on files with rows"),
+        (slices(a={"path": "a.jsonl", "topic": "x"}), "retention.slices.a.topic: has no effect on files, but with"),
+        (slices(a={"path": "a.jsonl", "stage": "adpat"}), "retention.slices.a.stage: unknown stage 'adpat'; did you"),
+        (slices(a={"source": "wbe"}), "retention.slices.a.source: unknown source 'wbe'; did you mean `web`?"),
+        (slices(a={"source": "web"}), "retention.slices.a.source: got no `validation` in the recipe"),
+        ({"slices": {"a": GENERAL | {"kind": "domain"}}}, "retention.slices: got no slice of `kind: general`"),
+        (slices() | {"least_gain": 0.1}, "retention.least_gain: has no effect without a slice of `kind: domain`"),
+        (
+            slices() | {"tasks": [{"template": "arc", "path": "a.jsonl"}] * 2},
+            "retention.tasks.1: got two tasks `arc`, expected a name for each",
+        ),
+        (slices() | {"guard": {"every": 9, "slices": ["genral"]}}, "did you mean `general`?"),
+        (slices() | {"guard": {"every": 9, "replay": ["odl"]}}, "retention.guard.replay.0: unknown source 'odl'"),
+        (
+            slices() | {"guard": {"every": 9, "on_forgetting": "raise_replay"}},
+            "retention.guard.on_forgetting: got no stage with `replay` and no `replay` here",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(retention, told):
+    found = problems(retention)
+    assert any(told in line for line in found), found
+
+
+def test_a_source_of_the_slice_says_what_is_cleaned():
+    found = problems(slices(a={"source": "web", "format": "html"}), validation={})
+    assert found == ["retention.slices.a.format: has no effect with `source`, but with `path`; remove it"]
+
+
+def test_a_guard_needs_something_to_train():
+    assert "retention.guard: has no effect without `train`; add it, or remove this" in problems(
+        slices() | {"guard": {"every": 9}}, train=None
+    )
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"mixture": {"web": {"from": 1, "to": 2}, "old": 1}},
+        {"mixture": {"web": 1, "old": 1}, "order": {"web": {"by": "perplexity"}}},
+    ],
+)
+def test_only_plain_stages_are_planned_again(stage):
+    own = slices() | {"guard": {"every": 9, "on_forgetting": "raise_replay", "replay": ["old"]}}
+    found = problems(
+        own, stages=[{"name": "adapt", "token_budget": 9600} | stage], scores={"perplexity": {"model": "m"}}
+    )
+    assert any("expected stages of one mixture in random order" in line for line in found), found
+
+
+def test_a_source_that_only_a_guard_draws_from_is_in_use():
+    stages = [{"name": "adapt", "token_budget": 9600, "mixture": {"web": 1}}]
+    assert problems(slices(), stages=stages) == ["sources.old: source `old` is in no stage's mixture"]
+    own = slices() | {"guard": {"every": 9, "on_forgetting": "raise_replay", "replay": ["old"]}}
+    assert problems(own, stages=stages) == []

@@ -1,0 +1,292 @@
+"""The guard in the loop: a bad run on a model that knows something, caught, stopped, or brought back by more replay."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from curricula.loader import Loader, Track
+from curricula.parallel import world
+from curricula.retention.guard import open_guard
+from curricula.retention.pieces import Pieces, bits_of
+from curricula.retention.raised import Stock, raise_replay, raised, restore
+from curricula.train import train
+from mixer.cli import app
+from mixer.errors import CheckpointError
+from mixer.recipe_file import load
+from mixer.types import Pool
+from tests import toys, training
+from tests.tiny_model import tiny_model
+
+LIMIT = 0.5
+GUARD = {"every": 640, "first_steps": [], "max_documents": 12, "replay": ["old"], "raise_by": 0.5}
+RETENTION = {
+    "slices": {
+        "old": {"path": "old-held.jsonl", "min_bytes": 20},
+        "new": {"path": "new-held.jsonl", "min_bytes": 20, "kind": "domain"},
+    },
+    "window": 128,
+    "max_forgetting": LIMIT,
+    "replicates": 200,
+    "probes": False,
+    "guard": GUARD,
+}
+STAGES = [
+    {"name": "bad", "token_budget": 19_200, "mixture": {"new": 1}},
+    {"name": "last", "token_budget": 3200, "mixture": {"new": 1}},
+]
+
+
+def numbers(seed: int) -> str:
+    """Text of another kind than sentences."""
+    rng = np.random.default_rng(seed)
+    return " + ".join(str(1000 + 7 * int(n)) for n in rng.integers(0, 60, 40))
+
+
+def encoded(folder: Path, text: str) -> list[int]:
+    """Ids behind the frame token."""
+    return [256, *Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids]
+
+
+def teach(folder: Path, texts: list[str]) -> None:
+    """Train the tiny model on texts until it knows their kind; what a base model is."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = torch.tensor([token for text in texts for token in encoded(folder, text)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(250):
+        starts = torch.randint(0, len(ids) - 65, (16,), generator=generator)
+        batch = torch.stack([ids[start : start + 64] for start in starts])
+        model(input_ids=batch, labels=batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A base that knows sentences, and a Run that teaches it numbers alone at a high rate."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("guarded")
+    for name, text in (("old", lambda n: toys.sentences(n, 6)), ("new", numbers)):
+        for part, seeds in (("", range(260)), ("-held", range(1000, 1012))):
+            rows = [json.dumps({"text": text(seed)}) for seed in seeds]
+            (folder / f"{name}{part}.jsonl").write_text("\n".join(rows))
+    sources = {name: {"kind": "jsonl", "path": f"{name}.jsonl", "language": "en"} for name in ("old", "new")}
+    settings = training.TRAIN | {"learning_rate": 1.0e-2, "model": "taught"}
+    teach(tiny_model(folder / "taught"), [toys.sentences(5000 + n, 6) for n in range(200)])
+    training.build_run(folder, sources=sources, stages=STAGES, train=settings, retention=RETENTION)
+    return folder
+
+
+def guarded(folder: Path, name: str, *overrides: str, said: list[str] | None = None, **hooks):
+    """Train with the recipe's guard, on one thread."""
+    torch.set_num_threads(1)
+    lines = said if said is not None else []
+    recipe = load(folder / "run/recipe.yaml", overrides=overrides)
+    with world(device="cpu") as here:
+        own = training.job(folder, name, *overrides)
+
+        def watched(bench):
+            where = {"run": folder / "run", "recipe": recipe, "base": folder}
+            return open_guard(own, bench, **where, world=here, say=lines.append)
+
+        return train(own, world=here, say=lines.append, watched=watched, **hooks)
+
+
+def lines(folder: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (folder / "run/checkpoints" / name / "guard.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def mixer(folder: Path, *arguments: object):
+    command = [*arguments[:1], folder / "run", "--base", folder, *arguments[1:]]
+    return CliRunner(env={"XDG_CACHE_HOME": str(folder / "cache")}).invoke(app, [str(word) for word in command])
+
+
+def test_counts_by_hand():
+    """Of 100 sequences 20 are replay; 0.32 more make 52, and each side keeps its proportions, 3:1 and 3:1."""
+    before = {"new": 60, "more": 20, "old": 15, "code": 5}
+    room = dict.fromkeys(before, 1000)
+    found = raised(before, room, replay=["old", "code"], by=0.32)
+    assert found == {"new": 36, "more": 12, "old": 39, "code": 13}
+    assert sum(found.values()) == 100
+
+
+def test_replay_goes_as_far_as_its_room_and_never_to_everything():
+    before = {"new": 80, "old": 15, "code": 5}
+    assert raised(before, {"new": 99, "old": 99, "code": 8}, replay=["old", "code"], by=0.3)["code"] == 8
+    assert raised(before, {"new": 99, "old": 15, "code": 5}, replay=["old", "code"], by=0.3) == before
+    assert raised({"new": 100, "old": 0}, {"new": 100, "old": 500}, replay=["old"], by=0.95)["new"] == 10
+
+
+class Sequences:
+    """Rows of nothing, as a loader counts them."""
+
+    names, sequence_length, vocabulary = ("old", "new"), 4, 9
+
+    def count(self, source: int) -> int:
+        return 40
+
+
+def test_what_was_trained_on_stays_and_nothing_comes_twice_or_is_skipped(tmp_path):
+    """Two stages over pools of 40; the pools' shuffles go on where they were, through both stages, twice raised."""
+    stock = Stock({"old": Pool("old", None, 0, 40), "new": Pool("new", None, 0, 40)}, ["old", "new"], 1.0, 7)
+    from curricula.order import order
+    from mixer.types import Draw
+
+    def rows(*draws: Draw) -> np.ndarray:
+        return np.concatenate(list(order(draws, seed=7)))
+
+    first = rows(Draw("old", 40, 0, 4), Draw("new", 40, 0, 16))
+    second = rows(Draw("old", 40, 4, 2), Draw("new", 40, 16, 8))
+    tracks = [Track("one", 20, lambda: first), Track("two", 10, lambda: second)]
+    loader = Loader(Sequences(), tracks, per_step=5)
+    for position in (5, 15):
+        before = [np.array(loader.order(stage)) for stage in (0, 1)]
+        found = raise_replay(loader, tmp_path, position, stock, replay=["old"], by=0.2)
+        restore(loader, tmp_path, position)
+        assert [rest.stage for rest in found] == ["one", "two"]
+        assert np.array_equal(loader.order(0)[:position], before[0][:position])
+        assert len(loader.order(0)) == 20
+        assert len(loader.order(1)) == 10
+    every = np.concatenate([loader.order(0), loader.order(1)])
+    for source, name in enumerate(("old", "new")):
+        own = every[every[:, 0] == source, 1]
+        assert np.array_equal(own, rows(Draw(name, 40, 0, len(own)))[:, 1])
+    assert (every[:, 0] == 0).sum() > 6
+    again = Loader(Sequences(), tracks, per_step=5)
+    restore(again, tmp_path, 10)
+    assert json.loads((tmp_path / "orders/000000000005/raised.json").read_text())[0]["stage"] == "one"
+    assert np.array_equal(again.order(1), np.load(tmp_path / "orders/000000000005/two.npy"))
+    restore(again, tmp_path, 15)
+    assert np.array_equal(again.order(1), loader.order(1))
+    fresh = Loader(Sequences(), tracks, per_step=5)
+    restore(fresh, tmp_path, 4)
+    assert np.array_equal(fresh.order(0), first)
+
+
+def test_the_loops_own_measure_is_that_of_the_command(built):
+    """Bits of documents packed side by side are those of each alone, as `mixer retention` reads them."""
+    from curricula.objective import Objective
+    from curricula.retention.measure import Subject, read_slices
+    from curricula.retention.slices import Texts
+
+    found = [json.loads(line)["text"] for line in (built / "old-held.jsonl").read_text().splitlines()]
+    model = AutoModelForCausalLM.from_pretrained(built / "taught", dtype=torch.float32)
+    pieces = Pieces([np.array(encoded(built / "taught", text)) for text in found], 128)
+    with world(device="cpu") as here:
+        objective = Objective(model, dtype=torch.float32, is_sharded=False)
+        bits = bits_of(objective, pieces, world=here, micro_batch=3)
+    own = Texts("old", "general", tuple(map(str, range(len(found)))), tuple(found))
+    subject = Subject(built / "taught", store=built / "store", device="cpu")
+    subject.__dict__["model"] = model.eval()
+    alone = read_slices(subject, [own], window=127, cache=built / "cache-bits")["old"].bits
+    assert bits == pytest.approx(alone, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def warned(built, tmp_path_factory):
+    """The bad run to its end, with warnings alone."""
+    folder, said = training.copied(built, tmp_path_factory.mktemp("warned")), []
+    guarded(folder, "bad", said=said)
+    return folder, said
+
+
+def test_a_bad_run_is_seen_and_its_gate_ends_with_exit_code_3(warned):
+    folder, said = warned
+    found = lines(folder, "bad")
+    assert found[0]["step"] == 0
+    assert found[-1]["lost"]["old"]["least"] > LIMIT
+    assert found[-1]["lost"]["new"]["value"] < 0
+    assert any(line.startswith("guard: step") and line.endswith(": warn") for line in said)
+    done = mixer(folder, "retention", "--name", "bad")
+    assert done.exit_code == 3, done.output
+    assert "old lost" in done.stdout
+
+
+def test_watching_changes_nothing(warned, built, tmp_path):
+    folder = training.copied(built, tmp_path)
+    training.run(folder, "alone")
+    ours, theirs = weights(warned[0] / "run/checkpoints/bad/final"), weights(folder / "run/checkpoints/alone/final")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.fixture(scope="module")
+def brought_back(built, tmp_path_factory):
+    """The same run with more replay whenever too much is lost."""
+    folder, said = training.copied(built, tmp_path_factory.mktemp("raised")), []
+    guarded(folder, "bad", "retention.guard.on_forgetting=raise_replay", said=said)
+    return folder, said
+
+
+def test_more_replay_brings_the_bad_run_back_under_the_limit(brought_back):
+    folder, said = brought_back
+    found = lines(folder, "bad")
+    actions = [line["action"] for line in found]
+    assert "raise_replay" in actions
+    assert max(line["lost"]["old"]["value"] for line in found if line["lost"]) > LIMIT
+    assert found[-1]["lost"]["old"]["most"] <= LIMIT
+    assert found[-1]["gain"] > 0.5
+    assert any("old 0.000 -> 0.500" in line for line in said)
+    done = mixer(folder, "retention", "--name", "bad")
+    assert done.exit_code == 0, done.output
+
+
+def test_the_best_model_is_that_of_the_most_gain_within_the_limit(brought_back):
+    folder, _ = brought_back
+    found = [line for line in lines(folder, "bad") if line["action"] == "best"]
+    assert found[-1]["gain"] == max(line["gain"] for line in found)
+    done = mixer(folder, "retention", "--name", "bad/best", "--json")
+    assert done.exit_code == 0, done.output
+    gain = json.loads(done.stdout)["trainings"]["bad/best"]["gain"]
+    assert gain == pytest.approx(found[-1]["gain"], rel=0.05)
+
+
+@pytest.mark.parametrize("at", [7, 16])
+def test_a_resume_is_exact_to_the_last_bit_after_replay_was_raised(brought_back, built, tmp_path, at):
+    class Killed(Exception):
+        pass
+
+    def kill(_, state):
+        if state.step == at:
+            raise Killed
+
+    folder = training.copied(built, tmp_path)
+    overrides = "retention.guard.on_forgetting=raise_replay", "train.checkpoint_every=1920"
+    with pytest.raises(Killed):
+        guarded(folder, "bad", *overrides, after_step=kill)
+    guarded(folder, "bad", *overrides)
+    ours, theirs = (weights(each / "run/checkpoints/bad/final") for each in (folder, brought_back[0]))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert lines(folder, "bad") == lines(brought_back[0], "bad")
+
+
+def test_it_stops_with_a_model_and_stays_stopped(built, tmp_path):
+    folder = training.copied(built, tmp_path)
+    overrides = ["--name", "cut", "--set", "retention.guard.on_forgetting=stop"]
+    done = mixer(folder, "train", *overrides)
+    assert done.exit_code == 3, done.output
+    assert (folder / "run/checkpoints/cut/final/model.safetensors").is_file()
+    before = lines(folder, "cut")
+    assert before[-1]["action"] == "stop"
+    assert mixer(folder, "train", *overrides).exit_code == 3
+    assert lines(folder, "cut") == before
+
+
+def test_a_guard_that_comes_late_or_with_other_slices_is_refused(warned, tmp_path):
+    folder = training.copied(warned[0], tmp_path)
+    with pytest.raises(CheckpointError, match="got readings of other slices than the guard's"):
+        guarded(folder, "bad", "retention.guard.slices=[old]")
+    (folder / "run/checkpoints/bad/guard-first.parquet").unlink()
+    with pytest.raises(CheckpointError, match="expected what the first model needed"):
+        guarded(folder, "bad")
