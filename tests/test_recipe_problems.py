@@ -25,7 +25,7 @@ stages:
     token_budget: 1e7
     mixture: {web: 5}
 """
-KINDS = "html, warc, jsonl, parquet, text, hub, synth"
+KINDS = "html, warc, jsonl, parquet, text, hub, tokens, synth"
 FILTERS = "gopher_repetition, gopher_quality, c4, fineweb"
 COUNT = "a whole count such as 1_000_000, 30M or 92.5B"
 NAME = "up to 64 letters, digits, `_`, `.`, `-`, with no mark first"

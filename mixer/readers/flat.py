@@ -135,6 +135,18 @@ def ends_places(path: Path) -> Places:
         before = int(ends[-1])
 
 
+def offsets_places(path: Path) -> Places:
+    """Yield the documents of a `document_offsets.npy`: where each starts, and the end of the last.
+
+    Raises:
+        DamagedError: It is no such array.
+    """
+    offsets = _saved(path, np.dtype("<i8"))
+    for first in range(0, len(offsets) - 1, 1 << 22):
+        edges = offsets[first : first + (1 << 22) + 1]
+        yield edges[:-1], edges[1:]
+
+
 def csv_places(path: Path) -> Places:
     """Yield the documents of a `.csv.gz`: `start,end` a line, and more that is not looked at.
 
