@@ -17,7 +17,10 @@ def trace_lines(found: "Trace") -> Iterator[str]:
     yield f"{where}sequence {found.sequence:,} of source {found.source}"
     for origin in found.origins:
         yield ""
-        yield f"places {origin.offset:,} to {origin.offset + origin.length - 1:,}: {origin.document}"
+        end = origin.offset + origin.length
+        asked = found.place is not None and origin.offset <= found.place < end
+        mark = f", {found.place:,} asked about" if asked else ""
+        yield f"places {origin.offset:,} to {end - 1:,}{mark}: {origin.document}"
         yield from (f"  {line}" for line in _origin(origin))
 
 

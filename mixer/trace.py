@@ -63,6 +63,7 @@ class Trace:
         source: Whose sequence it is.
         sequence: Its number within the source.
         origins: What fills it, in order.
+        place: Which of its tokens was asked about, where one was.
     """
 
     stage: str | None
@@ -70,6 +71,7 @@ class Trace:
     source: str
     sequence: int
     origins: Sequence[Origin]
+    place: int | None = None
 
 
 def trace_stage(run: Path, recipe: Recipe, encoder: Encoder, *, stage: str, index: int) -> Trace:
@@ -111,7 +113,7 @@ def trace_shard(run: Path, encoder: Encoder, *, shard: str, offset: int) -> Trac
     if not 0 <= offset < found[0]["sequences"] * length:
         raise SourceError(f"--offset: got {offset:,}, expected 0 to {found[0]['sequences'] * length - 1:,}")
     sequence = found[0]["first_sequence"] + offset // length
-    return Trace(None, None, source, sequence, list(origins(run, encoder, source, sequence)))
+    return Trace(None, None, source, sequence, list(origins(run, encoder, source, sequence)), offset % length)
 
 
 def origins(run: Path, encoder: Encoder, source: str, sequence: int) -> Iterator[Origin]:

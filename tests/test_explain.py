@@ -133,7 +133,7 @@ def test_the_commands_print_for_people_and_for_programs(folder):
         (["trace", "RUN", "--stage", "adapt", "--index", "150"], "--index: got 150, expected 0 to 149"),
         (["trace", "RUN", "--shard", "web/9.bin"], "--shard: got 'web/9.bin', expected such as `web/00000.bin`"),
         (["trace", "RUN", "--shard", "web/00000.bin", "--offset", "999999"], "--offset: got 999,999, expected 0 to"),
-        (["trace", "RUN"], "trace: got no place, or two, expected one"),
+        (["trace", "RUN"], "trace: got no place, or several, expected one"),
         (["why", "RUN", "nope"], "got no document 'nope', expected an id of documents/ or dropped/"),
     ],
 )
