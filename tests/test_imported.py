@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -451,6 +452,31 @@ def test_a_document_that_does_not_fit_in_memory_is_a_failure_and_the_next_one_st
             assert found[1].ids.tolist() == [98, EOS]
 
 
+@pytest.mark.parametrize("name", BLENDED)
+def test_whatever_bytes_are_damaged_a_file_ends_in_documents_and_failures(folder, tmp_path, name):
+    """The index or the ids: no crash, documents numbered without a gap, damage once and last."""
+    rng = random.Random(name)
+    pattern, boundaries = BLENDED[name]
+    place = pattern.format("web")
+    [file] = folder_of(tmp_path, folder, name).glob(place)
+    source = source_of(name, place, boundaries=boundaries)
+    sound = {path: path.read_bytes() for path in (file, *reader.beside(str(file), source))}
+    failed = 0
+    for _ in range(40):
+        path = rng.choice(sorted(sound))
+        content = bytearray(sound[path])
+        for _ in range(rng.randrange(1, 4)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
+        found = list(documents(str(file), "f", source, Ids(258, EOS)))
+        whole = [each.id for each in found if isinstance(each, Encoded)]
+        assert whole == [f"f#{number}" for number in range(len(whole))]
+        assert len(found) - len(whole) <= 1
+        failed += len(found) > len(whole)
+        path.write_bytes(sound[path])
+    assert failed > 4
+
+
 # The tokenizer
 
 
@@ -565,6 +591,13 @@ def old(**keys) -> dict:
 )
 def test_what_needs_text_or_has_no_effect_is_a_problem_of_the_recipe(changes, told):
     assert any(told in each for each in problems(**changes)), problems(**changes)
+
+
+def test_the_recipe_of_the_documentation_loads(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "exports.md").read_text("utf-8")
+    block = next(block for block in text.split("```yaml\n")[1:] if "kind: tokens" in block)
+    (tmp_path / "x.yaml").write_text(block.partition("```")[0])
+    assert len(recipe_file.load(tmp_path / "x.yaml").token_sources) == 5
 
 
 def test_a_score_of_all_sources_is_of_those_with_text():

@@ -57,7 +57,8 @@ def ids_of(path: Path, dtype: np.dtype) -> np.ndarray:
 def _saved(path: Path, dtype: np.dtype) -> np.ndarray:
     try:
         ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except Exception as error:
+        # numpy reads the header as Python: a damaged one raises whatever its tokenizer and parser do.
         raise DamagedError(f"bad numpy header: {error}") from error
     if ids.ndim != 1 or ids.dtype.newbyteorder("=") != dtype.newbyteorder("="):
         raise DamagedError(f"numpy's header says {ids.dtype.name} of {ids.ndim} dimensions, expected {dtype.name} of 1")

@@ -241,9 +241,10 @@ def _lists(path: str, source: TokensSource) -> Iterator[tuple[np.ndarray, np.nda
 
 @contextmanager
 def _damage() -> Iterator[None]:
+    """What pyarrow raises at damaged bytes, a name that is no text among it, as damage."""
     try:
         yield
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:
         raise DamagedError(str(error)) from error
 
 
