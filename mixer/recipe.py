@@ -11,7 +11,7 @@ from mixer.recipe_exports import Export
 from mixer.recipe_retention import Retention
 from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
-from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource
+from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource, TokensSource
 from mixer.recipe_stage import AnyStage, Stage, Validation
 from mixer.recipe_sweep import Sweep
 from mixer.recipe_synth import Model, Synth
@@ -153,14 +153,29 @@ class Recipe(Section):
     """What training must keep, measured before and after."""
 
     @property
-    def page_sources(self) -> dict[str, PageSource]:
-        """The sources that are read, by name."""
+    def read_sources(self) -> dict[str, PageSource | TokensSource]:
+        """The sources that are read, pages or token ids, by name."""
         return {name: source for name, source in self.sources.items() if not isinstance(source, SynthSource)}
+
+    @property
+    def page_sources(self) -> dict[str, PageSource]:
+        """The sources of text that are read, by name."""
+        return {name: source for name, source in self.read_sources.items() if not isinstance(source, TokensSource)}
+
+    @property
+    def token_sources(self) -> dict[str, TokensSource]:
+        """The sources that are token ids already, by name."""
+        return {name: source for name, source in self.sources.items() if isinstance(source, TokensSource)}
 
     @property
     def synth_sources(self) -> dict[str, SynthSource]:
         """The sources that are written by a model, by name."""
         return {name: source for name, source in self.sources.items() if isinstance(source, SynthSource)}
+
+    @property
+    def filters(self) -> dict[str, str | None]:
+        """What `where` says of each source of text."""
+        return {name: each.where for name, each in self.sources.items() if not isinstance(each, TokensSource)}
 
     @property
     def mixed_stages(self) -> tuple[Stage, ...]:

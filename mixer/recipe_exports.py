@@ -45,15 +45,17 @@ class Export(Section):
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
-        if "content" in self.model_fields_set and self.format not in _TABLES:
+        # A Run's recipe has every default written out, so a default is never refused.
+        default = {name: field.default for name, field in type(self).model_fields.items()}
+        if self.content is not None and self.format not in _TABLES:
             raise ValueError(f"`content` for parquet or arrow alone; {self.format} knows one content")
-        if "shuffle_seed" in self.model_fields_set and (self.format not in _PLACED or self.mode == "blended"):
+        if self.shuffle_seed != default["shuffle_seed"] and (self.format not in _PLACED or self.mode == "blended"):
             raise ValueError(
                 "`shuffle_seed` for premixed megatron or nanotron alone, whose shuffle cannot be turned off"
             )
         if self.file_bytes is not None and self.format not in _CUT:
             raise ValueError(f"no `file_bytes`: a set of {self.format} is one file")
-        if "batch_sequences" in self.model_fields_set and self.format not in _IN_STEPS:
+        if self.batch_sequences != default["batch_sequences"] and self.format not in _IN_STEPS:
             raise ValueError(f"no `batch_sequences`: the configuration for {self.format} does not count steps")
         if self.format == "llmc" and self.mode == "blended":
             raise ValueError("`mode: premixed`: llmc has no weights, it reads one stream")

@@ -19,6 +19,7 @@ from mixer import (
     recipe_stage_problems,
     recipe_sweep_problems,
     recipe_synth_problems,
+    recipe_tokens_problems,
     recipe_train_problems,
 )
 from mixer.recipe import Recipe, TokenizerSpec
@@ -233,6 +234,8 @@ def _at(spot: Spot, tree: Any) -> Any:
 
 
 def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    # First: what they find would be told again in other words.
+    yield from recipe_tokens_problems.find(tree)
     yield from recipe_stage_problems.find(tree, unknown, nearest)
     yield from _idle_tokens(tree)
     yield from recipe_synth_problems.find(tree, unknown)

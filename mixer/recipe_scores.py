@@ -21,7 +21,7 @@ class Score(Section):
     """What every score has."""
 
     sources: tuple[Name, ...] | None = None
-    """Score these sources alone. Default: all."""
+    """Score these sources alone. Default: all that have text."""
 
 
 class Perplexity(Score):

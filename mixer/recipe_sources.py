@@ -1,8 +1,8 @@
 """The kinds of source that a recipe may name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mixer.recipe_section import Count, Language, Name, Section
 from mixer.types import Format
@@ -38,8 +38,8 @@ class HtmlColumns(Columns):
 FilterName = Literal["gopher_repetition", "gopher_quality", "c4", "fineweb"]
 
 
-class Source(Section):
-    """What every kind of source has."""
+class Files(Section):
+    """What every kind of source that is read has."""
 
     path: str | tuple[str, ...]
     """File, glob (`**` is recursive) or list of them, relative to the recipe."""
@@ -48,11 +48,16 @@ class Source(Section):
     language: Language | None = None
     """ISO 639 code such as `en` or `zh-Hans`, when known; else the row's own field, else identified from the text."""
     licence: str | None = None
-    filters: tuple[FilterName, ...] | None = None
-    """Replaces `clean.filters` for this source (`[]` for code and other non-prose)."""
     on_error: Literal["stop", "skip"] | None = None
     """Replaces the recipe's `on_error` for this source."""
     declared: Declared | None = None
+
+
+class Source(Files):
+    """What every kind of source of text has."""
+
+    filters: tuple[FilterName, ...] | None = None
+    """Replaces `clean.filters` for this source (`[]` for code and other non-prose)."""
     where: str | None = None
     """Keep documents whose scores pass, such as `perplexity < 60 and topic == 'physics'`; see `scores`."""
 
@@ -111,6 +116,60 @@ class HubSource(Source):
     format: Format = "text"
 
 
+class TokensSource(Files):
+    """Documents that are token ids already, by the recipe's tokenizer: mixed, ordered and exported as they are.
+
+    Each gets the recipe's frame (`tokenizer.eos`, `tokenizer.bos`) where it lacks it. There is no text to clean, to
+    look for duplicates or benchmarks in, or to score.
+    """
+
+    kind: Literal["tokens"]
+    format: Literal["megatron", "nanotron", "olmo", "torchtitan", "llmc", "flat", "parquet", "arrow"]
+    """As exports are called; `path` names the files with the ids: `.bin` with `.idx` beside it (`megatron`), `.ds` with
+    `.index` (`nanotron`, datatrove), `.npy` with `.csv.gz` (`olmo`), `tokens.bin` with `document_offsets.npy`
+    (`torchtitan`), shards with a header (`llmc`), plain ids (`flat`), tables with a list a row (`parquet`, `arrow`)."""
+    boundaries: Literal["index", "eos"] | None = None
+    """Where documents end: where the index beside the ids says, or a row of a table ends; or after each end-of-text
+    token. Default: `index`, but `eos` where there is none (`llmc`, `flat`)."""
+    dtype: Literal["uint8", "uint16", "uint32", "int32", "int64"] | None = None
+    """Of `olmo` and `flat`, whose files do not say. Default: the smallest of uint8, uint16 and uint32 that holds
+    every id."""
+    column: str | None = None
+    """Of tables: the column with the ids. Default: `input_ids`."""
+    tokenizer: str | None = None
+    """What the files' metadata calls the recipe's tokenizer (a name, or the digest of an export of ours), where that is
+    not what the recipe calls it."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if self.boundaries == "index" and self.is_bare:
+            raise ValueError(f"`boundaries: eos`: {self.format} has no index")
+        if self.dtype is not None and self.format not in _UNTYPED:
+            raise ValueError(f"no `dtype`: the files of {self.format} say it")
+        if self.column is not None and not self.is_table:
+            raise ValueError(f"no `column`: {self.format} has none")
+        return self
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing beside the ids says where documents end."""
+        return self.format in _BARE
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a row is a list of ids."""
+        return self.format in _TABLES
+
+    @property
+    def is_cut_at_eos(self) -> bool:
+        """Whether documents end after each end-of-text token."""
+        return self.boundaries == "eos" or self.is_bare
+
+
+_BARE = ("llmc", "flat")
+_UNTYPED = ("olmo", "flat")
+_TABLES = ("parquet", "arrow")
+
 TaskName = Literal["science_qa", "code_qa", "rephrase", "replay"]
 
 
@@ -131,6 +190,6 @@ PageSource = Annotated[
     Field(discriminator="kind"),
 ]
 AnySource = Annotated[
-    HtmlSource | WarcSource | JsonlSource | ParquetSource | TextSource | HubSource | SynthSource,
+    HtmlSource | WarcSource | JsonlSource | ParquetSource | TextSource | HubSource | TokensSource | SynthSource,
     Field(discriminator="kind"),
 ]

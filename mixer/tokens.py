@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -59,6 +59,11 @@ class Encoder:
     def dtype(self) -> np.dtype:
         """uint16 where every id fits, else uint32."""
         return np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
+
+    @property
+    def frame_only(self) -> "Encoder":
+        """The same for ids that others encoded, whose documents may hold control tokens that do not frame them."""
+        return replace(self, special=frozenset(i for i in (self.bos, self.eos) if i is not None))
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """One array of ids a text, framed by BOS and EOS, in `dtype`."""

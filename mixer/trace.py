@@ -33,7 +33,8 @@ class Origin:
         url: Its address, if its source says so.
         metadata: What the document carries.
         start: First token within the document, its BOS included.
-        begin: First byte within the document's text, and end after the last.
+        begin: First byte within the document's text, and end after the last; None of a document that is token ids
+            alone, whose `metadata` say at which token of its file it begins.
         text: The piece.
         scores: Score -> its columns.
         synthesis: For text that a model wrote: candidates with evidence and verdicts, and the raw answers.
@@ -45,8 +46,8 @@ class Origin:
     url: str | None
     metadata: Mapping[str, Any]
     start: int
-    begin: int
-    end: int
+    begin: int | None
+    end: int | None
     text: str
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     synthesis: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class Trace:
         source: Whose sequence it is.
         sequence: Its number within the source.
         origins: What fills it, in order.
+        place: Which of its tokens was asked about, where one was.
     """
 
     stage: str | None
@@ -69,6 +71,7 @@ class Trace:
     source: str
     sequence: int
     origins: Sequence[Origin]
+    place: int | None = None
 
 
 def trace_stage(run: Path, recipe: Recipe, encoder: Encoder, *, stage: str, index: int) -> Trace:
@@ -110,7 +113,7 @@ def trace_shard(run: Path, encoder: Encoder, *, shard: str, offset: int) -> Trac
     if not 0 <= offset < found[0]["sequences"] * length:
         raise SourceError(f"--offset: got {offset:,}, expected 0 to {found[0]['sequences'] * length - 1:,}")
     sequence = found[0]["first_sequence"] + offset // length
-    return Trace(None, None, source, sequence, list(origins(run, encoder, source, sequence)))
+    return Trace(None, None, source, sequence, list(origins(run, encoder, source, sequence)), offset % length)
 
 
 def origins(run: Path, encoder: Encoder, source: str, sequence: int) -> Iterator[Origin]:
@@ -122,15 +125,9 @@ def origins(run: Path, encoder: Encoder, source: str, sequence: int) -> Iterator
     packed = Sequences(run / "shards" / source)[sequence]
     for span in spans_of(run, source, sequence).iter_rows(named=True):
         row = document_of(run, source, span["document"])
-        [ids] = encoder.encode([row["text"]])
-        first, length = span["document_start"], span["length"]
-        if not np.array_equal(ids[first : first + length], packed[span["offset"] : span["offset"] + length]):
-            raise ShardError(
-                f"{run}/shards/{source}: got other tokens in sequence {sequence:,} than document {row['id']!r} has",
-                hint="the Run was built with another tokenizer or version; build it again",
-            )
-        begin, end = bytes_of(encoder, row["text"], ids, first, length)
-        encoded = row["text"].encode("utf-8", "replace")
+        ids = packed[span["offset"] : span["offset"] + span["length"]]
+        where = f"{run}/shards/{source}: sequence {sequence:,}"
+        begin, end, text = _piece(encoder, row, ids, span["document_start"], where)
         metadata = json.loads(row["metadata"])
         yield Origin(
             offset=span["offset"],
@@ -141,10 +138,26 @@ def origins(run: Path, encoder: Encoder, source: str, sequence: int) -> Iterator
             start=span["document_start"],
             begin=begin,
             end=end,
-            text=encoded[begin:end].decode("utf-8", "replace"),
+            text=text,
             scores=scores_of_document(run, source, row["id"]),
             synthesis=synthesis_of(run, source, metadata),
         )
+
+
+def _piece(
+    encoder: Encoder, row: Mapping[str, Any], packed: np.ndarray, start: int, where: str
+) -> tuple[int | None, int | None, str]:
+    """The bytes of a document's text that some tokens from `start` on stand for, and what they spell."""
+    if not row["text"]:
+        return None, None, encoder.backend.decode(packed.tolist())
+    [ids] = encoder.encode([row["text"]])
+    if not np.array_equal(ids[start : start + len(packed)], packed):
+        raise ShardError(
+            f"{where}: got other tokens than document {row['id']!r} has",
+            hint="the Run was built with another tokenizer or version; build it again",
+        )
+    begin, end = bytes_of(encoder, row["text"], ids, start, len(packed))
+    return begin, end, row["text"].encode("utf-8", "replace")[begin:end].decode("utf-8", "replace")
 
 
 def spans_of(run: Path, source: str, sequence: int) -> pl.DataFrame:

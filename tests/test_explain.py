@@ -133,7 +133,7 @@ def test_the_commands_print_for_people_and_for_programs(folder):
         (["trace", "RUN", "--stage", "adapt", "--index", "150"], "--index: got 150, expected 0 to 149"),
         (["trace", "RUN", "--shard", "web/9.bin"], "--shard: got 'web/9.bin', expected such as `web/00000.bin`"),
         (["trace", "RUN", "--shard", "web/00000.bin", "--offset", "999999"], "--offset: got 999,999, expected 0 to"),
-        (["trace", "RUN"], "trace: got no place, or two, expected one"),
+        (["trace", "RUN"], "trace: got no place, or several, expected one"),
         (["why", "RUN", "nope"], "got no document 'nope', expected an id of documents/ or dropped/"),
     ],
 )
@@ -153,7 +153,7 @@ def test_a_shard_of_another_tokenizer_is_refused(folder, tmp_path):
     ids = np.fromfile(shard, np.uint16)
     ids[70] += 1
     ids.tofile(shard)
-    with pytest.raises(ShardError, match="got other tokens in sequence 1 than document"):
+    with pytest.raises(ShardError, match="sequence 1: got other tokens than document"):
         trace_shard(copy, encoder, shard="web/00000.bin", offset=70)
     with pytest.raises(SourceError, match="expected a finished Run"):
         open_run(tmp_path / "none")

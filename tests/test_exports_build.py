@@ -20,6 +20,7 @@ from mixer.exports.rows import Facts
 from mixer.exports.target import checked, small_dtype
 from mixer.recipe_exports import Export
 from mixer.recipe_file import load
+from mixer.replan import open_run
 from tests import toy_run, toys
 
 
@@ -105,6 +106,14 @@ def test_the_same_export_twice_is_an_error_and_another_mode_is_not():
     twice = [{"format": "olmo"}, {"format": "olmo", "mode": "blended"}, {"format": "olmo", "file_bytes": 9}]
     found = [each for each in recipe_problems.find({"exports": twice}) if each.spot[:1] == ("exports",)]
     assert [each.text for each in found] == ["got the same format, mode and content as exports.0, expected each once"]
+
+
+def test_a_run_with_exports_can_be_opened_again(tmp_path):
+    """Its recipe has every default written out, of options too that a format does not have."""
+    folder = toys.corpus(tmp_path)
+    wanted = [{"format": "megatron"}, {"format": "megatron", "mode": "blended"}, {"format": "mds"}]
+    built(folder, exports=wanted)
+    assert open_run(folder / "run").exports == load(folder / "toy.yaml").exports
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ stages:
     token_budget: 1e7
     mixture: {web: 5}
 """
-KINDS = "html, warc, jsonl, parquet, text, hub, synth"
+KINDS = "html, warc, jsonl, parquet, text, hub, tokens, synth"
 FILTERS = "gopher_repetition, gopher_quality, c4, fineweb"
 COUNT = "a whole count such as 1_000_000, 30M or 92.5B"
 NAME = "up to 64 letters, digits, `_`, `.`, `-`, with no mark first"
@@ -205,8 +205,8 @@ def test_a_misspelt_key_beside_a_bad_value_hides_nothing(tmp_path: Path) -> None
 def test_a_key_named_like_its_kind_is_told_where_it_stands(tmp_path: Path) -> None:
     assert lines_of(tmp_path, ("language: en", "html: 1, filters: [c44]")) == [
         f"5: sources.web.filters.0: got 'c44', expected one of {FILTERS}; did you mean `c4`?",
-        "5: sources.web: unknown key 'html'; known keys: path, max_documents, language, licence, filters,"
-        " on_error, declared, where, kind, columns",
+        "5: sources.web: unknown key 'html'; known keys: path, max_documents, language, licence, on_error,"
+        " declared, filters, where, kind, columns",
     ]
 
 

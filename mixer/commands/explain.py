@@ -20,27 +20,38 @@ def trace(
     shard: Annotated[
         str | None, typer.Option(metavar="SOURCE/FILE", help="A shard, instead of a stage.", show_default=False)
     ] = None,
-    offset: Annotated[int, typer.Option(help="Which token of the shard, from 0.")] = 0,
+    file: Annotated[
+        Path | None, typer.Option(help="A file of an export of this Run, with ids.", show_default=False)
+    ] = None,
+    offset: Annotated[int, typer.Option(help="Which token of the shard or file, from 0.")] = 0,
     base: Base = Path(),
     json_: Json = False,
 ) -> None:
     """Show what fills a training sequence: documents, addresses, bytes of texts, scores, how a model wrote it.
 
+    Of a table or an archive, the tokens of a file are counted row after row.
+
     Example: mixer trace runs/quickstart --stage adapt --index 12
+    Example: mixer trace runs/quickstart --file exports/megatron/premixed.bin --offset 123456
     """
     from mixer import explained
     from mixer.replan import open_run
     from mixer.tokens import load
     from mixer.trace import trace_shard, trace_stage
 
-    if (stage is None) == (shard is None):
-        raise RecipeError("trace: got no place, or two, expected one", hint="name --stage and --index, or --shard")
+    if sum(each is not None for each in (stage, shard, file)) != 1:
+        hint = "name --stage and --index, or --shard or --file and --offset"
+        raise RecipeError("trace: got no place, or several, expected one", hint=hint)
     recipe = open_run(run)
     encoder = load(recipe.tokenizer, base, store())
     if stage is not None:
         found = trace_stage(run, recipe, encoder, stage=stage, index=index)
+    elif shard is not None:
+        found = trace_shard(run, encoder, shard=shard, offset=offset)
     else:
-        found = trace_shard(run, encoder, shard=str(shard), offset=offset)
+        from mixer.exports.locate import trace_file
+
+        found = trace_file(run, recipe, encoder, file=file or Path(), offset=offset)
     _print(found, explained.trace_lines, json_=json_)
 
 

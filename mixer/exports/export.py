@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer import __version__
+from mixer.errors import ExportError
 from mixer.exports import fragments
 from mixer.exports.blend import blends
 from mixer.exports.folder import JOURNAL, Folder, remove
@@ -38,7 +39,13 @@ def export(run: Path, recipe: Recipe, wanted: Export, target: Path, *, say: Say)
 
     Raises:
         ShardError: The Run's shards are missing or damaged, or the format cannot hold its vocabulary.
+        ExportError: Text is wanted of token ids.
     """
+    if wanted.is_text and recipe.token_sources:
+        raise ExportError(
+            f"export {wanted.folder}: got `{next(iter(recipe.token_sources))}`, a source of token ids, expected text",
+            hint="choose a format of tokens",
+        )
     with scratch_folder(target) as scratch:
         run_training = training(run, recipe, scratch)
         sets = run_training.sets(wanted, staged=module(wanted.format).staged)

@@ -12,7 +12,8 @@ import numpy as np
 
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Facts, Rows
-from mixer.exports.target import Told, blocks, checked, flat, mapped, parts, small_dtype
+from mixer.exports.target import Told, checked, flat, parts, small_dtype
+from mixer.readers.flat import blocks, mapped
 from mixer.recipe_exports import Export
 
 FILE_BYTES = 1 << 30

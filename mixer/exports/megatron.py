@@ -14,11 +14,10 @@ import numpy as np
 
 from mixer.exports.folder import Folder, Output
 from mixer.exports.rows import Rows
-from mixer.exports.target import Told, blocks, checked, document_lengths, flat, mapped, without_padding
+from mixer.exports.target import Told, checked, document_lengths, flat, without_padding
+from mixer.readers.flat import CODES, MAGIC, blocks, mapped, read_index
 from mixer.recipe_exports import Export
 
-MAGIC = b"MMIDIDX\x00\x00"
-CODES = {1: "<u1", 4: "<i4", 8: "<u2"}
 staged = False
 
 
@@ -97,20 +96,6 @@ def write_index(out: Output, lengths: np.ndarray, ids: np.dtype) -> None:
         end = int(ends[-1])
     for part in blocks(np.arange(len(lengths) + 1)):
         out.write(part.astype("<i8"))
-
-
-def read_index(path: Path) -> tuple[np.dtype, np.ndarray, np.ndarray, np.ndarray]:
-    """What an `.idx` says: dtype of the ids, lengths, byte offsets, first sequence of each document."""
-    with path.open("rb") as file:
-        head = file.read(34)
-    version, code, sequences, documents = struct.unpack("<QBQQ", head[9:])
-    assert head[:9] == MAGIC, path
-    assert version == 1, path
-    ends = np.cumsum([34, 4 * sequences, 8 * sequences, 8 * documents])
-    assert path.stat().st_size == ends[-1], path
-    lengths = mapped(path, np.dtype("<i4"), 34)[:sequences]
-    offsets = mapped(path, np.dtype("<i8"), int(ends[1]))[:sequences]
-    return np.dtype(CODES[code]), lengths, offsets, mapped(path, np.dtype("<i8"), int(ends[2]))
 
 
 def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
-from mixer.exports.target import Told, blocks, checked, document_lengths, flat, mapped, small_dtype
+from mixer.exports.target import Told, checked, document_lengths, flat, small_dtype
+from mixer.readers.flat import blocks, ends_places, mapped, metadata_of
 from mixer.recipe_exports import Export
 
 FILE = "00000_00000_shuffled.ds"
@@ -80,7 +81,7 @@ _PREFIXES = ("", *"kMGTPE")
 def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:
     """Yield the windows of a stage in the order in which Nanoset gives them out; blended, in that of the file."""
     path = folder / name / FILE
-    size = int(path.with_name(f"{FILE}.metadata").read_text("utf-8").splitlines()[0].rpartition("|")[2])
+    _, size = metadata_of(path.with_name(f"{FILE}.metadata"))
     ids = mapped(path, np.dtype(f"<u{size}"))
     length = told["sequence_length"]
     windows = ids[: len(ids) // length * length].reshape(-1, length)
@@ -91,12 +92,4 @@ def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:
 def documents(folder: Path, name: str, told: Told) -> Iterator[np.ndarray] | None:
     """Yield the documents' lengths from `.index`, in the order of the file."""
     del told
-    ends = mapped(folder / name / f"{FILE}.index", np.dtype("<u8"))
-    return (np.diff(part, prepend=before) for part, before in _with_before(ends.astype(np.int64)))
-
-
-def _with_before(ends: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-    before = 0
-    for part in blocks(ends):
-        yield part, before
-        before = int(part[-1])
+    return (ends - starts for starts, ends in ends_places(folder / name / f"{FILE}.index"))

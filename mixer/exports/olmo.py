@@ -13,7 +13,8 @@ import polars as pl
 
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
-from mixer.exports.target import Told, blocks, checked, document_lengths, flat, mapped, parts
+from mixer.exports.target import Told, checked, document_lengths, flat, parts
+from mixer.readers.flat import blocks, csv_places, mapped
 from mixer.recipe_exports import Export
 
 FILE_BYTES = 1 << 30
@@ -71,9 +72,7 @@ def documents(folder: Path, name: str, told: Told) -> Iterator[np.ndarray] | Non
 def _csv_lengths(arrays: list[Path]) -> Iterator[np.ndarray]:
     for path in arrays:
         end = 0
-        with gzip.open(path.with_suffix(".csv.gz"), "rt") as lines:
-            while rows := lines.readlines(1 << 24):
-                places = np.array([line.split(",") for line in rows], np.int64)
-                assert (places[:, 0] == np.r_[end, places[:-1, 1]]).all(), path
-                end = int(places[-1, 1])
-                yield places[:, 1] - places[:, 0]
+        for starts, ends in csv_places(path.with_suffix(".csv.gz")):
+            assert (starts == np.r_[end, ends[:-1]]).all(), path
+            end = int(ends[-1])
+            yield ends - starts

@@ -126,16 +126,3 @@ def parts(rows: Rows, most_rows: int) -> Iterator[tuple[int, Rows]]:
     step = max(1, most_rows)
     for number, first in enumerate(range(0, len(rows), step)):
         yield number, rows.slice(first, min(step, len(rows) - first))
-
-
-def mapped(path: Path, dtype: np.dtype, offset: int = 0) -> np.ndarray:
-    """A file's ids from a byte on, by memory map."""
-    return (
-        np.asarray(np.memmap(path, dtype, "r", offset=offset)) if path.stat().st_size > offset else np.empty(0, dtype)
-    )
-
-
-def blocks(ids: np.ndarray, step: int = 1 << 22) -> Iterator[np.ndarray]:
-    """An array in pieces, so that no more of it is held than needed."""
-    for first in range(0, len(ids), step):
-        yield ids[first : first + step]

@@ -11,7 +11,8 @@ import numpy as np
 
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
-from mixer.exports.target import Told, blocks, checked, document_lengths, flat, mapped
+from mixer.exports.target import Told, checked, document_lengths, flat
+from mixer.readers.flat import blocks, mapped
 from mixer.recipe_exports import Export
 
 staged = False

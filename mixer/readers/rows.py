@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from mixer.recipe_sources import Columns, HtmlSource, HubSource, JsonlSource, ParquetSource, Source
+from mixer.recipe_sources import Columns, Files, HtmlSource, HubSource, JsonlSource, ParquetSource, Source
 from mixer.types import Failure, Format, Page, Skipped
 
 Tabular = HtmlSource | JsonlSource | ParquetSource | HubSource
@@ -58,7 +58,7 @@ def printable(name: str) -> str:
     return _UNPRINTABLE.sub("_", name)
 
 
-def declared(source: Source) -> dict[str, str]:
+def declared(source: Files) -> dict[str, str]:
     """The metadata that the recipe states for a whole source."""
     stated = {"licence": source.licence, "language": source.language}
     return {key: value for key, value in stated.items() if value}
