@@ -1,7 +1,7 @@
 """`mixer adapt`: from the losses of a round that ended to the plan of the next, over the same shards."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from curricula.revise import Losses, Revised, revise
 from curricula.scheduler import Scheduler
 from mixer.errors import RecipeError, SourceError
 from mixer.history import as_shares, read_history, write_history
-from mixer.ordering import LOSSES
+from mixer.ordering import LOSSES, ORDERS, digest_of
 from mixer.plan import round_name, rounds_of
 from mixer.recipe import Recipe
 from mixer.recipe_stage import ResampleStage, Stage
 from mixer.replan import open_run, plan_of, pools_of_run, replan
-from mixer.run import link, locked, staged
+from mixer.run import link, locked, read_json, staged, write_json
 from mixer.steps import Say
 from mixer.types import Plan, StagePlan
 
@@ -157,11 +157,11 @@ def resample(run: Path, folder: Path, *, only: str | None = None, say: Say) -> l
 
     Raises:
         RecipeError: No stage waits for losses.
-        SourceError: A file is missing, of another length, or holds no number somewhere.
+        SourceError: A file is missing, of another length or order, or holds no number somewhere.
     """
     with locked(run):
         recipe = open_run(run)
-        again = [stage for stage in recipe.stages if isinstance(stage, ResampleStage) and stage.resample.by == "loss"]
+        again = [stage for stage in recipe.stages if isinstance(stage, ResampleStage) and stage.resample.needs_losses]
         waiting = [stage for stage in again if only in (None, stage.name)]
         if not waiting:
             raise RecipeError(f"{run}: got no stage that waits for losses, expected one with `resample: {{by: loss}}`")
@@ -169,7 +169,10 @@ def resample(run: Path, folder: Path, *, only: str | None = None, say: Say) -> l
         earlier = {stage.resample.stage for stage in waiting}
         needed = [each for each in planned.stages if each.stage in earlier and each.resample is None]
         found = {each.name: _checked(folder / f"{each.name}.npy", each) for each in needed}
+        orders = {name: digest_of(np.load(run / "order" / f"{name}.npy")) for name in found}
+        _check_orders(folder, orders)
         with staged(run / LOSSES) as scratch:
+            write_json(scratch / ORDERS, (read_json(run / LOSSES / ORDERS) or {}) | orders)
             for path in (run / LOSSES).glob("*.npy"):
                 link(path, scratch / path.name)
             for name, losses in found.items():
@@ -179,6 +182,17 @@ def resample(run: Path, folder: Path, *, only: str | None = None, say: Say) -> l
         done = min(place for place, each in enumerate(planned.stages) if each.name in names)
         replan(run, recipe, Scheduler(), say, done=done)
         return names
+
+
+def _check_orders(folder: Path, orders: Mapping[str, str]) -> None:
+    """Refuse losses that a training recorded in another order; files made by hand say nothing of theirs."""
+    recorded = read_json(folder / ORDERS) or {}
+    for name, order in orders.items():
+        if recorded.get(name, order) != order:
+            raise SourceError(
+                f"{folder}/{name}.npy: got losses in another order of stage `{name}`, expected the Run's own",
+                hint="the Run was built anew, or the training changed its mixture: train this order to its end",
+            )
 
 
 def _checked(path: Path, stage: StagePlan) -> np.ndarray:

@@ -205,11 +205,23 @@ class Resample(Section):
     fraction: Inside = 0.5
     """Part of its sequences that come again."""
     by: Literal["loss", "uniform"] = "loss"
-    """`uniform` ignores losses: the control that tells whether choosing by loss helps at all."""
+    """`uniform` chooses among the same sequences at random: the control that tells whether choosing by loss helps."""
     temperature: Positive = 1.0
-    """In nats. Losses of sequences differ little: at 1.0 the choice is nearly uniform, at 0.1 it is sharp."""
+    """In nats, of `by: loss`. Losses of sequences differ little: at 1.0 the choice is nearly uniform, at 0.1 sharp."""
     exclude_top: Annotated[float, Strict(), Field(ge=0.0, lt=1.0)] = 0.02
-    """Part with the highest losses, often noise, that does not come again."""
+    """Part with the highest losses, often noise, that does not come again; not with `uniform` either. At 0 a `uniform`
+    stage needs no losses, and is ordered at once."""
+
+    @model_validator(mode="after")
+    def _no_idle_temperature(self) -> "Resample":
+        if self.by == "uniform" and self.temperature != 1.0:
+            raise ValueError("no `temperature` with `by: uniform`, where it has no effect")
+        return self
+
+    @property
+    def needs_losses(self) -> bool:
+        """Whether recorded losses decide what comes again."""
+        return self.by == "loss" or self.exclude_top > 0
 
 
 class Stage(Section):

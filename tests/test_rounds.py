@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from curricula import closed_loop, rounds
 from curricula.scheduler import Scheduler
 from mixer.cli import app
-from mixer.errors import PlanError, RecipeError
+from mixer.errors import PlanError, RecipeError, SourceError
+from mixer.ordering import ORDERS, digest_of
 from mixer.replan import open_run, replan
+from mixer.run import write_json
 from tests.test_curriculum import STAGES, build_in, built, corpus  # noqa: F401
 
 ROSE = {"web/biology": 2.0, "web/rest": 3.0}, {"web/biology": 3.0, "web/rest": 2.9}
@@ -27,12 +29,12 @@ def run(built, tmp_path) -> Path:  # noqa: F811
     return shutil.copytree(built[0], tmp_path / "run")
 
 
-def changed(run: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+def changed(run: Path, change: Callable[[dict[str, Any]], None], say=lambda _: None) -> Path:
     """The Run with another recipe, planned anew."""
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     change(recipe)
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    replan(run, open_run(run), Scheduler(), lambda _: None, done=0)
+    replan(run, open_run(run), Scheduler(), say, done=0)
     return run
 
 
@@ -98,6 +100,41 @@ def test_a_training_that_comes_second_goes_on_with_the_round_of_the_first(run, m
     closed_loop.before_stage(run, run / "checkpoints/plain", "learn-2", say=said.append)
     assert history(run) == ["learn-2"]
     assert any("got losses for `learn-2`, expected some for a later round: hand planned it" in line for line in said)
+
+
+def recorded(run: Path, folder: Path) -> Path:
+    """Losses for all rounds of `learn`, as made by hand."""
+    folder.mkdir()
+    for name in ("learn-1", "learn-2", "learn-3"):
+        np.save(folder / f"{name}.npy", np.linspace(1, 9, len(np.load(run / f"order/{name}.npy")), dtype=np.float32))
+    return folder
+
+
+@pytest.mark.parametrize("key", ["seed", "token_budget"])
+def test_losses_of_another_order_choose_nothing(run, tmp_path, key):
+    def change(recipe):
+        if key == "seed":
+            recipe["seed"] = 99
+        else:
+            recipe["stages"][0]["token_budget"] = 64 * 90
+
+    folder, said = recorded(run, tmp_path / "npy"), []
+    assert rounds.resample(run, folder, say=said.append) == ["again"]
+    assert (run / "order/again.npy").is_file()
+    changed(run, change, say=said.append)
+    assert not (run / "order/again.npy").exists()
+    assert any("holds losses of `learn-1`, `learn-2`, `learn-3` in another order" in line for line in said)
+    assert "stage `again` waits for the losses of `learn`: train it, then mixer adapt" in said
+
+
+def test_losses_that_a_training_recorded_in_another_order_are_refused(run, tmp_path):
+    folder = recorded(run, tmp_path / "npy")
+    orders = {name: digest_of(np.load(run / f"order/{name}.npy")) for name in ("learn-1", "learn-2", "learn-3")}
+    write_json(folder / ORDERS, orders)
+    assert rounds.resample(run, folder, say=lambda _: None) == ["again"]
+    write_json(folder / ORDERS, orders | {"learn-2": "0" * 32})
+    with pytest.raises(SourceError, match="got losses in another order of stage `learn-2`, expected the Run's own"):
+        rounds.resample(run, folder, say=lambda _: None)
 
 
 @pytest.mark.parametrize(
