@@ -21,7 +21,7 @@ from mixer.shard import index_of
 from mixer.table import scan
 from mixer.types import Draw, Plan, Pool, Segment, StagePlan
 
-ORDER_VERSION = 2
+ORDER_VERSION = 3
 """Raise it when the scheduler would order the same plan otherwise."""
 LOSSES = "adapt/losses"
 """In the Run: the losses that training recorded, a file a stage, as `mixer adapt` put them there."""
@@ -130,9 +130,12 @@ def _stage(recipe: Recipe, name: str) -> Stage:
 
 
 def ranks_of(run: Path, recipe: Recipe, draw: Draw, by: str) -> np.ndarray | None:
-    """The pool's sequences from its lowest score to its highest; None where they are packed so."""
+    """The pool's sequences from its lowest score to its highest; None where they are packed so.
+
+    `best_fit` packs by score within quantiles alone, so there they are sorted here.
+    """
     source = source_of(draw.name)
-    if pack_rule(recipe, source).by == by:
+    if pack_rule(recipe, source).by == by and recipe.packing == "concat_and_chunk":
         return None
     own = scores_of(run, source, by)[draw.first : draw.first + draw.available]
     return np.argsort(own, kind="stable").astype(np.int32)
