@@ -23,6 +23,7 @@ class Stock:
         used: Source -> tokens that other stages draw.
         budget: Tokens of the stage.
         max_epochs: Most passes over a source, over all stages.
+        sequence_length: Tokens of a sequence, the least that a run can draw of a source.
     """
 
     mixture: Mapping[str, float]
@@ -30,6 +31,7 @@ class Stock:
     used: Mapping[str, int]
     budget: int
     max_epochs: float
+    sequence_length: int = 1
 
     @property
     def room(self) -> dict[str, int]:
@@ -87,6 +89,7 @@ def stock_of(plan: Plan, stage: str, *, max_epochs: float) -> Stock:
         ),
         budget=own.token_budget,
         max_epochs=max_epochs,
+        sequence_length=length,
     )
 
 
