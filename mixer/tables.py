@@ -232,9 +232,11 @@ def _mixed(interpolated: Mapping[str, Any]) -> Iterator[str]:
 
 
 def show_costs(estimate: "Estimate") -> None:
-    """Print what the build would need."""
+    """Print what the build would need; of declared sizes alone nothing says how long it would take."""
     costs = estimate.costs()
-    _print(f"disk: about {_bytes(costs['disk_bytes'])}; time: about {costs['seconds']:,.0f} s on this machine")
+    is_known = any(size.is_counted or size.seconds for size in estimate.sizes.values())
+    time = f"; time: about {costs['seconds']:,.0f} s on this machine" if is_known else ""
+    _print(f"disk: about {_bytes(costs['disk_bytes'])}{time}")
 
 
 def _bytes(count: float) -> str:

@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mixer.errors import PlanError
@@ -196,6 +196,7 @@ def test_allocation_depends_on_names_and_weights_alone(weights, sequences, rando
     assert allocate(dict(shuffled), sequences=sequences) == allocate(weights, sequences=sequences)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 300), min_size=3, max_size=3), st.integers(10, 20_000), st.floats(0.5, 5))
 def test_no_policy_ever_passes_max_epochs(sizes, budget, max_epochs):
     available = dict(zip(NAMES, sizes, strict=True))
@@ -223,6 +224,7 @@ held = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(whole, some, held, st.integers(20, 200), st.integers(10, 100), st.sampled_from([1.0, 1.5]))
 def test_each_remedy_that_the_error_offers_is_enough(one, two, available, first, second, max_epochs):
     asked = {"s": [first * 10, one], "t": [second * 10, two]}

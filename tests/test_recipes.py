@@ -86,6 +86,13 @@ def test_case_5_replay_is_five_percent_of_every_stage():
             assert own["old"] / sum(own.values()) == pytest.approx(share, abs=1e-7)
 
 
+def test_declared_sizes_alone_tell_no_time():
+    done = CliRunner().invoke(app, ["plan", "me-llama"])
+    assert done.exit_code == 0, done.output
+    assert "disk: about " in done.stdout
+    assert "time: about" not in done.stdout
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_each_opens_with_its_command_and_states_its_cost(name):
     lines = (folder() / f"{name}.yaml").read_text("utf-8").splitlines()

@@ -2,13 +2,16 @@
 
 from fractions import Fraction as F
 
+import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from curricula.order import order
 from curricula.revise import revise
 from mixer.errors import PlanError, RecipeError
 from mixer.history import Revision, as_shares
+from mixer.ordering import draws_of
 from mixer.plan import plan
 from mixer.recipe import Recipe
 from mixer.types import Pool
@@ -132,6 +135,7 @@ def test_the_losses_of_the_last_round_are_not_those_of_the_next():
 loss = st.floats(0.5, 5)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_after_any_rounds_all_that_is_left_can_be_drawn(data):
     """And what was trained on stays: the rounds before the revised one are planned as they were."""
@@ -174,3 +178,42 @@ def test_after_any_rounds_all_that_is_left_can_be_drawn(data):
         assert found.planned.stages[: number - 1] == before.stages[: number - 1]
         assert len(found.planned.stages) == len(before.stages)
         before, history = found.planned, [*history, found.revision]
+
+
+def drawn(planned, sizes) -> dict[str, list[int]]:
+    """Pool -> its sequences in the order in which all stages train on them."""
+    names = list(sizes)
+    found: dict[str, list[int]] = {name: [] for name in names}
+    for stage, draws in draws_of(planned, sizes):
+        for place, sequence in np.concatenate([*order(draws, seed=7, segments=stage.segments)]).tolist():
+            found[draws[place].name].append(sequence)
+    return found
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_nothing_repeats_before_all_of_it_was_seen_and_cursors_go_on_whatever_the_losses(data):
+    """Over rounds whose weights change midway, and a later stage, each pool is read as one endless shuffle."""
+    draw = data.draw
+    late = {"name": "late", "token_budget": 2 * draw(st.integers(10, 60)), "mixture": {"web": 1, "books": 1}}
+    own = recipe(learn(draw(st.integers(30, 90)), rounds=3, books={"from": 1, "to": 2}), late, max_epochs=4)
+    sizes = pools(draw(st.integers(15, 60)), draw(st.integers(15, 60)), draw(st.integers(15, 60)))
+    history: list[Revision] = []
+    try:
+        plans = [plan(own, {name: pool.available for name, pool in sizes.items()})]
+        for number in (2, 3):
+            losses = [{pool: draw(loss) for pool in ROSE[0]} for _ in range(2)]
+            found = revised(own, sizes, losses=losses, number=number, history=history)
+            plans, history = [*plans, found.planned], [*history, found.revision]
+    except (PlanError, RecipeError):
+        assume(False)
+    runs = [drawn(each, sizes) for each in plans]
+    for name, pool in sizes.items():
+        last = runs[-1][name]
+        assert last
+        for begin in range(0, len(last), pool.available):
+            passed = last[begin : begin + pool.available]
+            assert len(set(passed)) == len(passed)
+        for other in runs[:-1]:
+            both = min(len(last), len(other[name]))
+            assert last[:both] == other[name][:both]

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from curricula import closed_loop, rounds
 from curricula.scheduler import Scheduler
 from mixer.cli import app
+from mixer.commands.build import _another
 from mixer.errors import PlanError, RecipeError, SourceError
 from mixer.ordering import ORDERS, digest_of
+from mixer.recipe_file import load
 from mixer.replan import open_run, replan
 from mixer.run import write_json
 from tests.test_curriculum import STAGES, build_in, built, corpus  # noqa: F401
@@ -108,6 +110,12 @@ def recorded(run: Path, folder: Path) -> Path:
     for name in ("learn-1", "learn-2", "learn-3"):
         np.save(folder / f"{name}.npy", np.linspace(1, 9, len(np.load(run / f"order/{name}.npy")), dtype=np.float32))
     return folder
+
+
+def test_what_a_build_suggests_for_a_stage_of_rounds_is_a_recipe(run):
+    change = _another(open_run(run))
+    assert change == "stages.learn.adapt.alpha=2"
+    assert load(run / "recipe.yaml", overrides=[change]).mixed_stages[0].adapt.alpha == 2
 
 
 @pytest.mark.parametrize("key", ["seed", "token_budget"])
