@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from curricula.rounds import adapt, next_round, resample
+from curricula.rounds import KnownRoundError, adapt, next_round, resample
 from mixer.errors import RecipeError, SourceError
 from mixer.mixture import source_of
 from mixer.plan import round_name
@@ -32,24 +32,26 @@ def before_stage(run: Path, training: Path, name: str, *, say: Say) -> None:
         resample(run, training / "losses", only=name, say=say)
     pending = next_round(run, recipe, say)
     if stage.round and pending and name == round_name(*pending):
-        found = adapt(run, *validated_around(run, training, say=say), method=training.name, say=say)
+        losses = validated_around(run, training, name, say=say)
+        try:
+            found = adapt(run, *losses, method=training.name, say=say, expected=name)
+        except KnownRoundError as known:
+            # Another training got here between the look and the lock.
+            say(str(known))
+            return
         told = ", ".join(f"{one.pool} {one.share_before:.3f} -> {one.share_now:.3f}" for one in found.changes)
         say(f"{name}: {told}")
 
 
-def validated_around(run: Path, training: Path, *, say: Say) -> list[dict[str, float]]:
-    """The validation losses of a training at both ends of the round before the next one to be planned.
+def validated_around(run: Path, training: Path, name: str, *, say: Say) -> list[dict[str, float]]:
+    """The validation losses of a training at both ends of the round before the named one.
 
     Raises:
-        RecipeError: No round is left to be planned.
         SourceError: There was no validation then.
     """
     recipe = open_run(run)
     planned = plan_of(run, recipe, pools_of_run(run, recipe), say)
-    pending = next_round(run, recipe, say)
-    if pending is None:
-        raise RecipeError(f"{run}: got no round that is still to be planned, expected a stage with `adapt`")
-    place = [stage.name for stage in planned.stages].index(round_name(*pending))
+    place = [stage.name for stage in planned.stages].index(name)
     return _validated(training, *(_tokens_before(planned, at) for at in (place - 1, place)))
 
 

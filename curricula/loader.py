@@ -12,6 +12,7 @@ import xxhash
 
 from curricula.rows import Row, Rows
 from mixer.errors import ShardError
+from mixer.ordering import digest_of
 
 FILLER = -1
 """The number of a row that only fills a batch, so that every process has as many."""
@@ -196,7 +197,7 @@ class Loader:
 
     def fingerprint(self, stage: int) -> str:
         """A hash of a stage's whole order."""
-        return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.order(stage)).tobytes())
+        return digest_of(self.order(stage))
 
     def replace(self, stage: int, order: np.ndarray) -> None:
         """Read this order of a stage from now on, instead of the Run's.

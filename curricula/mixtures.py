@@ -53,6 +53,7 @@ def around(
     strengths: tuple[float, float],
     minimum: float,
     seed: int,
+    least: float = 0.0,
 ) -> list[dict[str, float]]:
     """`count` mixtures: the first ones given, then draws around the prior; no two alike, none beyond a cap.
 
@@ -64,21 +65,23 @@ def around(
         strengths: Least and largest sum of the Dirichlet's parameters.
         minimum: Smaller weights become zero.
         seed: The recipe's.
+        least: The smallest weight that a run can draw, one sequence of it.
 
     Raises:
         PlanError: Too few draws are within the caps and unlike one another.
     """
     found: list[dict[str, float]] = []
-    for drawn in (*first, *_draws(prior, strengths, minimum, seed)):
+    for drawn in (*first, *_draws(prior, strengths, max(minimum, least), seed)):
         if len(found) == count:
             return found
         mixture = _rounded(drawn)
-        within = all(weight <= caps[name] for name, weight in mixture.items())
+        within = all(weight == 0 or least <= weight <= caps[name] for name, weight in mixture.items())
         if within and all(_distance(mixture, other) >= _NEAREST for other in found):
             found.append(mixture)
     if len(found) < count:
         raise PlanError(
-            f"sweep.vary: got {len(found)} mixtures in {_MOST_DRAWS:,} draws that differ and are within max_epochs,"
+            f"sweep.vary: got {len(found)} mixtures in {_MOST_DRAWS:,} draws that differ and are within max_epochs"
+            f"{' and of whole sequences' if least else ''},"
             f" expected {count}",
             hint="lower `mixtures` or `tokens_per_run`, raise the larger of `strengths`, or add data",
         )

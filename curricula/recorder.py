@@ -1,6 +1,6 @@
 """What a training tells of its steps: metrics by source and topic, each sequence's loss, validation, progress."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from curricula.metrics import FORMULA, Bar, Log, Tally, append, truncate
 from curricula.parallel import World
 from curricula.validation import Group, group_of
 from curricula.workbench import Bench
+from mixer.ordering import ORDERS
+from mixer.run import write_json
 
 
 class Losses:
@@ -22,10 +24,11 @@ class Losses:
         folder: `<stage>.npy` go here.
         tracks: The stages.
         position: Sequences that are trained on; what a killed process wrote of later ones is forgotten.
+        order: Gives a hash of a stage's order, which is kept beside its losses: a place means nothing without it.
     """
 
-    def __init__(self, folder: Path, tracks: tuple[Track, ...], *, position: int) -> None:
-        self._folder, self._tracks = folder, tracks
+    def __init__(self, folder: Path, tracks: tuple[Track, ...], *, position: int, order: Callable[[int], str]) -> None:
+        self._folder, self._tracks, self._order = folder, tracks, order
         self._found: dict[int, np.ndarray] = {}
         for stage, track in enumerate(tracks):
             if position > 0 and (folder / f"{track.name}.npy").is_file():
@@ -51,6 +54,7 @@ class Losses:
             with scratch.open("wb") as file:
                 np.save(file, losses)
             scratch.replace(target)
+        write_json(self._folder / ORDERS, {self._tracks[stage].name: self._order(stage) for stage in self._found})
 
 
 class Recorder:
@@ -65,7 +69,9 @@ class Recorder:
     def __init__(self, job: Job, bench: Bench, world: World) -> None:
         state = bench.state
         self._job, self._bench, self._world, self._is_first = job, bench, world, world.is_first
-        self._losses = Losses(job.folder / "losses", job.loader.tracks, position=state.position)
+        self._losses = Losses(
+            job.folder / "losses", job.loader.tracks, position=state.position, order=job.loader.fingerprint
+        )
         self._log: Log | None = None
         if world.is_first:
             # At the very beginning there is nothing to keep: the first validation is about to be made anew.

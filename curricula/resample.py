@@ -30,7 +30,7 @@ def resample(
     Args:
         rows: (sequences, 2) int32, the order of the earlier stage.
         draws: For each pool its places in `rows`, and how many of them to take.
-        losses: (sequences,) the loss of each place; not read where the rule is `uniform`.
+        losses: (sequences,) the loss of each place; None where the rule needs none.
         rule: How to choose.
         seed: The recipe's.
         name: The stage that trains on them.
@@ -45,10 +45,12 @@ def resample(
 def _chosen(places: np.ndarray, count: int, losses: np.ndarray | None, noise: np.ndarray, rule: Resample) -> np.ndarray:
     """So many of a pool's places."""
     keys = noise[places]
-    if losses is not None and rule.by == "loss":
+    if losses is not None:
         own = losses[places].astype(np.float64)
         kept = np.argsort(own, kind="stable")[: max(count, len(own) - int(rule.exclude_top * len(own)))]
-        places, keys = places[kept], own[kept] / rule.temperature + keys[kept]
+        places, keys = places[kept], keys[kept]
+        if rule.by == "loss":
+            keys = own[kept] / rule.temperature + keys
     return places[np.argsort(-keys, kind="stable")[:count]]
 
 

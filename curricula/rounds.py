@@ -8,24 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from curricula.adapt import factors, update
+from curricula.revise import Losses, Revised, revise
 from curricula.scheduler import Scheduler
 from mixer.errors import RecipeError, SourceError
-from mixer.history import Revision, as_shares, in_parts, read_history, write_history
-from mixer.mixture import source_of
-from mixer.ordering import LOSSES
+from mixer.history import as_shares, read_history, write_history
+from mixer.ordering import LOSSES, ORDERS, digest_of
 from mixer.plan import round_name, rounds_of
-from mixer.pools import topic_sources
 from mixer.recipe import Recipe
-from mixer.recipe_stage import Adapt, ResampleStage, Stage
+from mixer.recipe_stage import ResampleStage, Stage
 from mixer.replan import open_run, plan_of, pools_of_run, replan
-from mixer.run import link, locked, staged
-from mixer.shortfall import room_of
+from mixer.run import link, locked, read_json, staged, write_json
 from mixer.steps import Say
-from mixer.types import Plan, Pool, StagePlan
-
-Losses = Mapping[str, float]
-"""Pool -> mean validation loss, nats a token."""
+from mixer.types import Plan, StagePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +43,10 @@ class Round:
     planned: Plan
 
 
+class KnownRoundError(RecipeError):
+    """The losses are for a round that is planned already."""
+
+
 def next_round(run: Path, recipe: Recipe, say: Say) -> tuple[Stage, int] | None:
     """The stage and number of the first round whose topic shares are not known yet."""
     known = {one.round for one in read_history(run, recipe, pools_of_run(run, recipe), say)}
@@ -59,7 +57,22 @@ def next_round(run: Path, recipe: Recipe, say: Say) -> tuple[Stage, int] | None:
     return None
 
 
-def adapt(run: Path, before: Losses, after: Losses, *, method: str, say: Say) -> Round:
+def pending_round(run: Path, recipe: Recipe, say: Say) -> tuple[Stage, int]:
+    """The same, where there must be one.
+
+    Raises:
+        RecipeError: All rounds are planned.
+    """
+    pending = next_round(run, recipe, say)
+    if pending is None:
+        raise RecipeError(
+            f"{run}: got no round that is still to be planned, expected a stage with `adapt`",
+            hint="every round is planned already; `adapt/history.json` holds what was found",
+        )
+    return pending
+
+
+def adapt(run: Path, before: Losses, after: Losses, *, method: str, say: Say, expected: str | None = None) -> Round:
     """Plan the next round by the losses of the last; what was trained on stays as it is.
 
     Args:
@@ -68,115 +81,40 @@ def adapt(run: Path, before: Losses, after: Losses, *, method: str, say: Say) ->
         after: Losses when it ended.
         method: Whose losses they are, for the history.
         say: Takes a line for people.
+        expected: The round that the losses plan, where the caller knows. Default: the next one.
 
     Raises:
         SourceError: No finished Run.
-        RecipeError: No round is left, or a topic has no loss.
-        PlanError: There is too little to draw from.
+        KnownRoundError: The expected round is planned already.
+        RecipeError: No round is left, or the losses are not those of its topics.
+        PlanError: The plan could not be met before.
     """
     with locked(run):
         recipe = open_run(run)
-        pending = next_round(run, recipe, say)
-        if pending is None:
-            raise RecipeError(
-                f"{run}: got no round that is still to be planned, expected a stage with `adapt`",
-                hint="every round is planned already; `adapt/history.json` holds what was found",
-            )
-        stage, number = pending
         pools = pools_of_run(run, recipe)
         history = read_history(run, recipe, pools, say)
-        planned = plan_of(run, recipe, pools, say)
-        names = [each.name for each in planned.stages]
-        place = names.index(round_name(stage, number))
-        revision = _revised(recipe, stage, planned, place, pools, (before, after), method)
-        write_history(run, recipe, pools, [*history, revision])
-        anew = replan(run, recipe, Scheduler(), say, done=place)
-        return Round(revision.round, tuple(_changes(revision, planned.stages[place - 1])), anew)
+        for known in (one for one in history if one.round == expected):
+            raise KnownRoundError(
+                f"{run}: got losses for `{expected}`, expected some for a later round: {known.method} planned it",
+                hint="every training of a Run trains on the same rounds",
+            )
+        pending = pending_round(run, recipe, say)
+        found = revise(recipe, pools, history, pending, (before, after), method=method)
+        if not found.revision.shares:
+            say(f"{found.revision.round}: there is no room to move any topic's share; all stay as they were")
+        place = [each.name for each in found.planned.stages].index(found.revision.round)
+        # The history comes last: killed before it, the round is planned anew, and nothing trains on it meanwhile.
+        history = [*history, found.revision]
+        anew = replan(run, recipe, Scheduler(), say, done=place, history=history)
+        write_history(run, recipe, pools, history)
+        return Round(found.revision.round, tuple(_changes(found)), anew)
 
 
-def _changes(revision: Revision, before: StagePlan) -> Iterator[Change]:
-    for source, parts in revision.shares.items():
-        old = _within(before, [pool for pool in before.sources if source_of(pool) == source])
-        now = as_shares(parts)
-        for pool in old:
-            losses = revision.before[pool], revision.after[pool]
-            yield Change(pool, *losses, revision.factors[pool], old[pool], float(now[pool]))
-
-
-def _revised(
-    recipe: Recipe,
-    stage: Stage,
-    planned: Plan,
-    place: int,
-    pools: Mapping[str, Pool],
-    losses: tuple[Losses, Losses],
-    method: str,
-) -> Revision:
-    """The shares of the round at `place`, by the losses of the one before it."""
-    rule = stage.adapt
-    assert rule is not None
-    before, this = planned.stages[place - 1], planned.stages[place]
-    used = _used(planned, place)
-    shares: dict[str, dict[str, int]] = {}
-    changed: dict[str, float] = {}
-    told: tuple[dict[str, float], dict[str, float]] = ({}, {})
-    for source in rule.sources or topic_sources(stage):
-        own = [pool for pool in before.sources if source_of(pool) == source]
-        then, now = (_losses_of(own, each) for each in losses)
-        weights = {pool: rule.weights.get(pools[pool].topic or "", 1.0) for pool in own}
-        found = update(
-            _within(before, own),
-            then,
-            now,
-            rule=rule,
-            weights=weights,
-            floors=_floors(rule, planned, own),
-            caps=_caps(recipe, planned, this, own, used),
-        )
-        shares[source] = in_parts(found)
-        changed |= factors(then, now, alpha=rule.alpha, weights=weights, clip=rule.clip)
-        told[0].update(then)
-        told[1].update(now)
-    return Revision(this.name, shares, told[0], told[1], changed, method)
-
-
-def _losses_of(pools: list[str], losses: Losses) -> dict[str, float]:
-    lacking = [pool for pool in pools if pool not in losses]
-    if lacking:
-        raise RecipeError(
-            f"adapt: got no loss of {', '.join(lacking)}, expected one of each topic of the stage",
-            hint="hold documents out with `validation: {}`, or name the losses by `source/topic`",
-        )
-    return {pool: float(losses[pool]) for pool in pools}
-
-
-def _within(stage: StagePlan, pools: list[str]) -> dict[str, float]:
-    """The shares of a source's pools among themselves."""
-    total = sum(stage.sources[pool].fraction for pool in pools)
-    return {pool: stage.sources[pool].fraction / total for pool in pools}
-
-
-def _floors(rule: Adapt, planned: Plan, pools: list[str]) -> dict[str, float]:
-    total = sum(planned.available[pool] for pool in pools)
-    return {pool: rule.floor * planned.available[pool] / total for pool in pools}
-
-
-def _caps(
-    recipe: Recipe, planned: Plan, stage: StagePlan, pools: list[str], used: Mapping[str, int]
-) -> dict[str, float]:
-    """The greatest share of each pool: what it may still give, over what the source gives to the round."""
-    wanted = sum(stage.sources[pool].sequences for pool in pools)
-    room = {pool: room_of(planned.available[pool], recipe.max_epochs) - used[pool] for pool in pools}
-    # One less than there is: largest remainder may round up.
-    return {pool: min(1.0, max(0, room[pool] - 1) / wanted) for pool in pools}
-
-
-def _used(planned: Plan, place: int) -> dict[str, int]:
-    used = dict.fromkeys(planned.available, 0)
-    for stage in planned.stages[:place]:
-        for pool, share in stage.sources.items():
-            used[pool] += share.sequences
-    return used
+def _changes(found: Revised) -> Iterator[Change]:
+    one = found.revision
+    now = {pool: share for parts in one.shares.values() for pool, share in as_shares(parts).items()}
+    for pool, share in found.shares.items():
+        yield Change(pool, one.before[pool], one.after[pool], one.factors[pool], share, float(now.get(pool, share)))
 
 
 def read_losses(path: Path, sources: list[str]) -> dict[str, float]:
@@ -219,11 +157,11 @@ def resample(run: Path, folder: Path, *, only: str | None = None, say: Say) -> l
 
     Raises:
         RecipeError: No stage waits for losses.
-        SourceError: A file is missing, of another length, or holds no number somewhere.
+        SourceError: A file is missing, of another length or order, or holds no number somewhere.
     """
     with locked(run):
         recipe = open_run(run)
-        again = [stage for stage in recipe.stages if isinstance(stage, ResampleStage) and stage.resample.by == "loss"]
+        again = [stage for stage in recipe.stages if isinstance(stage, ResampleStage) and stage.resample.needs_losses]
         waiting = [stage for stage in again if only in (None, stage.name)]
         if not waiting:
             raise RecipeError(f"{run}: got no stage that waits for losses, expected one with `resample: {{by: loss}}`")
@@ -231,7 +169,10 @@ def resample(run: Path, folder: Path, *, only: str | None = None, say: Say) -> l
         earlier = {stage.resample.stage for stage in waiting}
         needed = [each for each in planned.stages if each.stage in earlier and each.resample is None]
         found = {each.name: _checked(folder / f"{each.name}.npy", each) for each in needed}
+        orders = {name: digest_of(np.load(run / "order" / f"{name}.npy")) for name in found}
+        _check_orders(folder, orders)
         with staged(run / LOSSES) as scratch:
+            write_json(scratch / ORDERS, (read_json(run / LOSSES / ORDERS) or {}) | orders)
             for path in (run / LOSSES).glob("*.npy"):
                 link(path, scratch / path.name)
             for name, losses in found.items():
@@ -241,6 +182,17 @@ def resample(run: Path, folder: Path, *, only: str | None = None, say: Say) -> l
         done = min(place for place, each in enumerate(planned.stages) if each.name in names)
         replan(run, recipe, Scheduler(), say, done=done)
         return names
+
+
+def _check_orders(folder: Path, orders: Mapping[str, str]) -> None:
+    """Refuse losses that a training recorded in another order; files made by hand say nothing of theirs."""
+    recorded = read_json(folder / ORDERS) or {}
+    for name, order in orders.items():
+        if recorded.get(name, order) != order:
+            raise SourceError(
+                f"{folder}/{name}.npy: got losses in another order of stage `{name}`, expected the Run's own",
+                hint="the Run was built anew, or the training changed its mixture: train this order to its end",
+            )
 
 
 def _checked(path: Path, stage: StagePlan) -> np.ndarray:

@@ -1,12 +1,16 @@
 """What the sources can give to one stage, and the mixtures that need no search."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from mixer.baselines import natural, unimax
 from mixer.errors import PlanError
+from mixer.mixture import source_of
 from mixer.types import Plan
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,7 @@ class Stock:
         used: Source -> tokens that other stages draw.
         budget: Tokens of the stage.
         max_epochs: Most passes over a source, over all stages.
+        sequence_length: Tokens of a sequence, the least that a run can draw of a source.
     """
 
     mixture: Mapping[str, float]
@@ -26,6 +31,7 @@ class Stock:
     used: Mapping[str, int]
     budget: int
     max_epochs: float
+    sequence_length: int = 1
 
     @property
     def room(self) -> dict[str, int]:
@@ -70,12 +76,24 @@ def stock_of(plan: Plan, stage: str, *, max_epochs: float) -> Stock:
     """
     own = next(found for found in plan.stages if found.name == stage)
     others = [found for found in plan.stages if found.name != stage]
+    length = plan.sequence_length
     return Stock(
-        mixture={name: share.fraction for name, share in own.sources.items()},
-        available={name: plan.available[name] * plan.sequence_length for name in own.sources},
-        used={
-            name: sum(found.sources[name].tokens for found in others if name in found.sources) for name in own.sources
-        },
+        mixture=_by_source({pool: share.fraction for pool, share in own.sources.items()}, own.sources),
+        available=_by_source({pool: held * length for pool, held in plan.available.items()}, own.sources),
+        used=_by_source(
+            {
+                pool: sum(found.sources[pool].tokens for found in others if pool in found.sources)
+                for pool in plan.available
+            },
+            own.sources,
+        ),
         budget=own.token_budget,
         max_epochs=max_epochs,
+        sequence_length=length,
     )
+
+
+def _by_source(pools: Mapping[str, _Number], stage: Iterable[str]) -> dict[str, _Number]:
+    """Sums over the topics of each source of a stage, which another stage may mix by topic."""
+    names = dict.fromkeys(source_of(pool) for pool in stage)
+    return {name: sum(value for pool, value in pools.items() if source_of(pool) == name) for name in names}

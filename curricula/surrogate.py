@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from curricula.loader import Loader, Track
 from curricula.order import order
 from curricula.parallel import world
 from curricula.schedule import schedule_of
+from curricula.sweep import Job as Wanted
 from curricula.train import train
 from curricula.validation import validate
 from curricula.workbench import open_bench, settled
-from mixer.errors import RecipeError
+from mixer.errors import PlanError, RecipeError
 from mixer.mixture import source_of
 from mixer.ordering import draws_of
 from mixer.plan import plan
@@ -26,7 +27,7 @@ from mixer.recipe_stage import Stage
 from mixer.replan import pools_of_run
 from mixer.run import digest
 from mixer.shard import index_of
-from mixer.types import Pool
+from mixer.types import Plan, Pool
 
 
 class TrainedSurrogate:
@@ -71,6 +72,20 @@ class TrainedSurrogate:
         finally:
             shutil.rmtree(job.folder, ignore_errors=True)
 
+    def check(self, wanted: Iterable[Wanted]) -> None:
+        """Plan all runs before the first is trained.
+
+        Raises:
+            PlanError: Some run is too short for its mixture, or there is nothing to draw of a source.
+        """
+        for number, job in enumerate(wanted, start=1):
+            try:
+                if job.tokens:
+                    _plan_of(self._recipe_for(job.mixture, job.tokens, job.seed), self._pools)
+            except PlanError as error:
+                told = f"sweep: got run {number}, which cannot be planned, expected all to be: {error}"
+                raise PlanError(told, hint="raise `tokens_per_run`, or try other shares") from error
+
     def _base_losses(self) -> dict[str, float]:
         with world() as here, settled(here):
             bench = open_bench(replace(self._job, folder=self._run / "sweep" / "base"), world=here, say=self._say)
@@ -81,11 +96,7 @@ class TrainedSurrogate:
     def _job_for(self, mixture: Mapping[str, float], tokens: int, seed: int) -> Job:
         """The recipe's training, of one stage with this mixture."""
         name = digest([dict(mixture), tokens, seed])[:16]
-        weights: dict[str, Any] = {source: weight for source, weight in mixture.items() if weight > 0}
-        stage = Stage(name="sweep", token_budget=tokens, mixture=weights)
-        # A short run that repeats a source shows what repetition does; the caps of the answer hold it off.
-        changes = {"stages": (stage,), "seed": self._recipe.seed + seed, "max_epochs": 1e6, "sweep": None}
-        recipe = self._recipe.model_copy(update=changes)
+        recipe = self._recipe_for(mixture, tokens, seed)
         rows = _order_of(recipe, self._pools)
         length = self._job.loader.rows.sequence_length
         track = Track("sweep", len(rows), lambda: rows)
@@ -97,12 +108,21 @@ class TrainedSurrogate:
             seed=recipe.seed,
         )
 
+    def _recipe_for(self, mixture: Mapping[str, float], tokens: int, seed: int) -> Recipe:
+        weights: dict[str, Any] = {source: weight for source, weight in mixture.items() if weight > 0}
+        stage = Stage(name="sweep", token_budget=tokens, mixture=weights)
+        # A short run that repeats a source shows what repetition does; the caps of the answer hold it off.
+        changes = {"stages": (stage,), "seed": self._recipe.seed + seed, "max_epochs": 1e6, "sweep": None}
+        return self._recipe.model_copy(update=changes)
+
+
+def _plan_of(recipe: Recipe, pools: Mapping[str, Pool]) -> Plan:
+    return plan(recipe, {name: pool.available for name, pool in pools.items()})
+
 
 def _order_of(recipe: Recipe, pools: Mapping[str, Pool]) -> np.ndarray:
     """(sequences, 2) the order of a recipe's only stage."""
-    drawn = {name: pool for name, pool in pools.items() if name.partition("/")[0] in recipe.sources}
-    planned = plan(recipe, {name: pool.available for name, pool in drawn.items()})
-    [(stage, draws)] = draws_of(planned, drawn)
+    [(stage, draws)] = draws_of(_plan_of(recipe, pools), pools)
     rows: np.ndarray = np.concatenate(list(order(draws, seed=recipe.seed, segments=stage.segments)))
     sources = np.array([list(recipe.sources).index(source_of(draw.name)) for draw in draws], np.int32)
     rows[:, 0] = sources[rows[:, 0]]

@@ -1,5 +1,6 @@
 """`mixer sweep`: which mixtures to try, their runs in a table that survives a kill, and the question put to them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,8 @@ from curricula.stock import Stock
 from curricula.verdict import Report
 from mixer.baselines import natural
 from mixer.errors import PlanError, SourceError
+from mixer.mixture import leaves
+from mixer.recipe import Recipe
 from mixer.recipe_sweep import ShareVary, Sweep, WeightsVary
 
 _OFF_THE_LINE = 0.01
@@ -55,9 +58,10 @@ def jobs(sweep: Sweep, stock: Stock, *, seed: int) -> tuple[Job, ...]:
         seed: The recipe's.
 
     Raises:
-        PlanError: So many different mixtures cannot be drawn.
+        PlanError: So many different mixtures cannot be drawn, or a run is too short for a share.
     """
     tried = _tried(sweep, stock, seed)
+    _check_whole(tried, sweep.tokens_per_run, stock)
     runs = [Job(mixture, sweep.tokens_per_run, number) for number in range(sweep.seeds) for mixture in tried]
     most = [len(runs), *([sweep.max_runs] if sweep.max_runs else [])]
     most += [sweep.max_tokens // sweep.tokens_per_run] if sweep.max_tokens else []
@@ -154,7 +158,33 @@ def _tried(sweep: Sweep, stock: Stock, seed: int) -> list[dict[str, float]]:
         strengths=sweep.vary.strengths,
         minimum=sweep.vary.minimum,
         seed=seed,
+        least=stock.sequence_length / sweep.tokens_per_run,
     )
+
+
+def _check_whole(tried: Sequence[Mapping[str, float]], tokens: int, stock: Stock) -> None:
+    """Refuse runs that would have less than a sequence of a source, before any is trained."""
+    length = stock.sequence_length
+    name, part = min(
+        ((name, part) for mixture in tried for name, part in mixture.items() if part > 0), key=lambda pair: pair[1]
+    )
+    if part * (tokens // length) < 1:
+        raise PlanError(
+            f"sweep.tokens_per_run: got {tokens:,}, in which a share of {part:g} of `{name}` is less than a sequence of"
+            f" {length:,} tokens, expected {math.ceil(1 / part) * length:,} at least",
+            hint="raise `tokens_per_run`, or leave the smallest shares out of `grid`",
+        )
+
+
+def asked(recipe: Recipe) -> Sweep:
+    """The recipe's sweep, with the sources named where it says `replay`."""
+    sweep = recipe.sweep
+    assert sweep is not None
+    stage = next(each for each in recipe.mixed_stages if each.name == sweep.stage)
+    if not isinstance(sweep.vary, ShareVary) or sweep.vary.sources != "replay" or stage.replay is None:
+        return sweep
+    names = tuple(leaves(stage.replay.mixture, recipe.sources))
+    return sweep.model_copy(update={"vary": sweep.vary.model_copy(update={"sources": names})})
 
 
 def _prior(vary: WeightsVary, stock: Stock) -> dict[str, float]:

@@ -58,7 +58,7 @@ def temperature(available: Mapping[str, int], *, t: float) -> dict[str, Fraction
     return {name: part / total for name, part in parts.items()}
 
 
-def unimax(available: Mapping[str, int], *, budget: int, max_epochs: float) -> dict[str, Fraction]:
+def unimax(available: Mapping[str, int], *, budget: int | Fraction, max_epochs: float) -> dict[str, Fraction]:
     """Tokens of each source, as even as its epochs allow; they sum to the budget exactly.
 
     From the smallest source on: each gets an even part of what is left, or all its epochs if these are fewer.
@@ -83,7 +83,7 @@ def unimax(available: Mapping[str, int], *, budget: int, max_epochs: float) -> d
     epochs, pool = Fraction(str(max_epochs)), sum(available.values())
     if epochs * pool < budget:
         raise PlanError(
-            f"unimax: got a budget of {budget:,} tokens, expected at most {int(epochs * pool):,}:"
+            f"unimax: got a budget of {math.ceil(budget):,} tokens, expected at most {int(epochs * pool):,}:"
             f" {max_epochs:g} epochs of the {pool:,} tokens of {len(available)} sources",
             hint=f"cut the budget, {_needed(budget, pool)}or add data",
         )
@@ -94,8 +94,8 @@ def unimax(available: Mapping[str, int], *, budget: int, max_epochs: float) -> d
     return {name: given[name] for name in available}
 
 
-def _needed(budget: int, pool: int) -> str:
-    return f"raise max_epochs to {math.ceil(Fraction(budget, pool) * 100) / 100:g}, " if pool else ""
+def _needed(budget: int | Fraction, pool: int) -> str:
+    return f"allow it {math.ceil(Fraction(budget) / pool * 100) / 100:g} epochs, " if pool else ""
 
 
 def fresh_equivalent(epochs: float) -> float:

@@ -79,6 +79,7 @@ def write_history(run: Path, recipe: Recipe, pools: Mapping[str, Pool], history:
 
 def _plan_of(recipe: Recipe, pools: Mapping[str, Pool]) -> str:
     """A hash of all that decides the plan, and which sequences its numbers mean."""
-    keys = {"seed", "stages", "max_epochs", "on_shortfall", "sequence_length", "validation"}
+    # Not `max_epochs` and `on_shortfall`: raising the one is what an error advises, and takes nothing from the rounds.
+    keys = {"seed", "stages", "sequence_length", "validation"}
     told = recipe.model_dump(mode="json", include=keys)
     return digest([told, {name: asdict(pool) for name, pool in pools.items()}])

@@ -65,8 +65,25 @@ def source_of(pool: str) -> str:
     return pool.partition("/")[0]
 
 
+def leaves(mixture: Mixture, sources: Iterable[str]) -> Iterator[str]:
+    """Yield the sources that a mixture names, at any depth; a preset that names none takes them all."""
+    if isinstance(mixture, Preset):
+        yield from mixture.sources or sources
+        return
+    for name, entry in mixture.items():
+        if isinstance(entry, Part) and entry.mixture is not None:
+            yield from leaves(entry.mixture, sources)
+        else:
+            yield name
+
+
 def spans(
-    stage: Stage, sizes: Sizes, sequences: int, part: tuple[Fraction, Fraction] = (Fraction(0), Fraction(1))
+    stage: Stage,
+    sizes: Sizes,
+    sequences: int,
+    part: tuple[Fraction, Fraction] = (Fraction(0), Fraction(1)),
+    *,
+    whole: int | None = None,
 ) -> list[Span]:
     """The spans of a stage, or of the part of it that a round is; their lengths sum to `sequences`.
 
@@ -75,6 +92,7 @@ def spans(
         sizes: What there is.
         sequences: Sequences of that part.
         part: Where it begins and ends, as parts of the stage.
+        whole: Sequences of the stage, whose epochs UniMax counts. Default: those of the part.
 
     Raises:
         PlanError: All weights of a group are 0 somewhere, or a preset cannot be met.
@@ -86,7 +104,9 @@ def spans(
     found = []
     for left, right, first, last in zip(knots, knots[1:], places, places[1:], strict=False):
         if last > first:
-            start, finish = (_shares(stage, sizes, sequences, _At(knot, left, right)) for knot in (left, right))
+            start, finish = (
+                _shares(stage, sizes, whole or sequences, _At(knot, left, right)) for knot in (left, right)
+            )
             found.append(Span(last - first, start, finish))
     return found
 
@@ -132,9 +152,8 @@ def _shares(stage: Stage, sizes: Sizes, sequences: int, at: _At) -> Shares:
 def _mixed(mixture: Mixture, sizes: Sizes, sequences: Fraction, at: _At, where: str) -> Shares:
     """The shares of a mixture's pools among themselves."""
     if isinstance(mixture, Preset):
-        own = _preset(
-            mixture, {name: sizes.size(name) for name in mixture.sources or sizes.sources()}, sequences, where
-        )
+        held = {name: sizes.size(name) for name in mixture.sources or sizes.sources()}
+        own = _preset(mixture, held, sequences, sizes.sequence_length, where)
         return {pool: share * part for name, share in own.items() for pool, part in _natural(name, sizes).items()}
     weights = {name: at.value(entry.weight if isinstance(entry, Part) else entry) for name, entry in mixture.items()}
     total = sum(weights.values())
@@ -159,8 +178,8 @@ def _by_topic(source: str, entry: Part, sizes: Sizes, sequences: Fraction, at: _
     if source in sizes.topics:
         return dict(sizes.topics[source])
     if isinstance(entry.topics, Preset):
-        tokens = {pool: sizes.available[pool] * sizes.sequence_length for pool in sizes.pools(source)}
-        return _preset(entry.topics, tokens, sequences * sizes.sequence_length, where)
+        held = {pool: sizes.available[pool] for pool in sizes.pools(source)}
+        return _preset(entry.topics, held, sequences, sizes.sequence_length, where)
     weights = {f"{source}/{topic}": at.value(weight) for topic, weight in (entry.topics or {}).items()}
     total = sum(weights.values())
     if not total:
@@ -177,15 +196,16 @@ def _natural(source: str, sizes: Sizes) -> Shares:
     return {pool: Fraction(sizes.available[pool], total) if total else Fraction(1, len(pools)) for pool in pools}
 
 
-def _preset(preset: Preset, available: Mapping[str, int], budget: Fraction, where: str) -> Shares:
+def _preset(preset: Preset, available: Mapping[str, int], sequences: Fraction, length: int, where: str) -> Shares:
+    """Shares by a preset's rule; `sequences` of so many tokens are what it is for."""
+    tokens, budget = {name: held * length for name, held in available.items()}, sequences * length
     try:
         if preset.temperature is not None:
-            return temperature(available, t=preset.temperature)
-        amounts = unimax(available, budget=int(budget), max_epochs=preset.unimax or 1.0)
+            return temperature(tokens, t=preset.temperature)
+        amounts = unimax(tokens, budget=budget, max_epochs=preset.unimax or 1.0)
     except PlanError as error:
         raise PlanError(f"{where}: {error}", hint=error.hint) from None
-    total = sum(amounts.values())
-    return {name: Fraction(amount, total) for name, amount in amounts.items()}
+    return {name: amount / budget if budget else Fraction(1, len(amounts)) for name, amount in amounts.items()}
 
 
 def _ramps(stage: Stage) -> Iterator[Ramp]:

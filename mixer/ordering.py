@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+import xxhash
 
 from mixer.context import Context
 from mixer.layout import values_of
@@ -14,16 +15,18 @@ from mixer.mixture import source_of
 from mixer.pools import pack_rule
 from mixer.recipe import Recipe
 from mixer.recipe_stage import Order, Resample, ResampleStage, Stage
-from mixer.run import sha256
+from mixer.run import read_json, sha256
 from mixer.score import sequence_scores
 from mixer.shard import index_of
 from mixer.table import scan
 from mixer.types import Draw, Plan, Pool, Segment, StagePlan
 
-ORDER_VERSION = 2
+ORDER_VERSION = 3
 """Raise it when the scheduler would order the same plan otherwise."""
 LOSSES = "adapt/losses"
 """In the Run: the losses that training recorded, a file a stage, as `mixer adapt` put them there."""
+ORDERS = "orders.json"
+"""Beside losses: stage -> hash of the order that they were recorded in, without which a place means nothing."""
 
 
 class Scheduler(Protocol):
@@ -82,6 +85,7 @@ def write_orders(context: Context, planned: Plan, pools: Mapping[str, Pool], sch
         "packed": {name: context.steps.recorded(f"shards {name}") for name in _ordered_sources(recipe)},
         "sources": list(recipe.sources),
         "losses": {name: sha256(path) for name, path in losses.items()},
+        "recorded": (read_json(run / LOSSES / ORDERS) or {}) if losses else {},
         "seed": recipe.seed,
         "version": ORDER_VERSION,
     }
@@ -126,9 +130,12 @@ def _stage(recipe: Recipe, name: str) -> Stage:
 
 
 def ranks_of(run: Path, recipe: Recipe, draw: Draw, by: str) -> np.ndarray | None:
-    """The pool's sequences from its lowest score to its highest; None where they are packed so."""
+    """The pool's sequences from its lowest score to its highest; None where they are packed so.
+
+    `best_fit` packs by score within quantiles alone, so there they are sorted here.
+    """
     source = source_of(draw.name)
-    if pack_rule(recipe, source).by == by:
+    if pack_rule(recipe, source).by == by and recipe.packing == "concat_and_chunk":
         return None
     own = scores_of(run, source, by)[draw.first : draw.first + draw.available]
     return np.argsort(own, kind="stable").astype(np.int32)
@@ -148,20 +155,23 @@ def scores_of(run: Path, source: str, by: str) -> np.ndarray:
     return scores
 
 
+def digest_of(rows: np.ndarray) -> str:
+    """A hash of an order, (n, 2) int32."""
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(rows).tobytes())
+
+
 def _write_resampled(
     context: Context, folder: Path, stage: StagePlan, planned: Plan, pools: Mapping[str, Pool], scheduler: Scheduler
 ) -> None:
     recipe = context.recipe
     rule = next(own for own in recipe.stages if isinstance(own, ResampleStage) and own.name == stage.name).resample
     earlier = [each.name for each in planned.stages if each.stage == rule.stage]
-    paths = [context.run / LOSSES / f"{name}.npy" for name in earlier]
-    losses = None
-    if rule.by == "loss":
-        if not all(path.is_file() for path in paths):
-            context.say(f"stage `{stage.name}` waits for the losses of `{rule.stage}`: train it, then mixer adapt")
-            return
-        losses = np.concatenate([np.load(path) for path in paths])
-    rows = np.concatenate([np.load(folder / f"{name}.npy") for name in earlier])
+    orders = {name: np.load(folder / f"{name}.npy") for name in earlier}
+    losses = _losses_of(context, orders) if rule.needs_losses else None
+    if rule.needs_losses and losses is None:
+        context.say(f"stage `{stage.name}` waits for the losses of `{rule.stage}`: train it, then mixer adapt")
+        return
+    rows = np.concatenate(list(orders.values()))
     sources = list(recipe.sources)
     draws = [
         (places_of(rows, pools[pool], sources.index(pools[pool].source)), share.sequences)
@@ -169,6 +179,21 @@ def _write_resampled(
     ]
     chosen = scheduler.resample(rows, draws, losses, rule=rule, seed=recipe.seed, name=stage.name)
     write_order(folder / f"{stage.name}.npy", iter([chosen]), np.arange(len(sources), dtype=np.int32), stage.sequences)
+
+
+def _losses_of(context: Context, orders: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The loss of each place of some orders, one after the other; None while some are not known."""
+    folder = context.run / LOSSES
+    recorded: dict[str, str] = read_json(folder / ORDERS) or {}
+    there = [name for name in orders if (folder / f"{name}.npy").is_file()]
+    stale = [name for name in there if recorded.get(name) != digest_of(orders[name])]
+    if stale:
+        told = ", ".join(f"`{name}`" for name in stale)
+        context.say(f"warning: {folder} holds losses of {told} in another order than the stage has now; not used")
+    if stale or len(there) < len(orders):
+        return None
+    found: np.ndarray = np.concatenate([np.load(folder / f"{name}.npy") for name in orders])
+    return found
 
 
 def places_of(rows: np.ndarray, pool: Pool, source: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A recipe with another mixture in one stage: the same text, comments and all, with new weights in place."""
+"""A recipe with another mixture, or share of replay, in one stage: the same text with new numbers in place."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,9 +33,28 @@ def write(path: Path, recipe: Recipe, *, text: str | None, stage: str, mixture: 
         RecipeError: A weight is 0 to four decimals, which no mixture can hold.
     """
     weights = _rounded(stage, mixture)
-    wanted = _with_mixture(recipe, stage, weights)
+    _write(path, recipe, text, stage, "mixture", weights)
+
+
+def write_replay(path: Path, recipe: Recipe, *, text: str | None, stage: str, share: float) -> None:
+    """Write a recipe whose stage replays this share, to four decimals; see `write`.
+
+    Raises:
+        RecipeError: The share is 0 or 1 to four decimals, which no replay is.
+    """
+    rounded = round(share, 4)
+    if not 0 < rounded < 1:
+        raise RecipeError(
+            f"stages.{stage}.replay.share: got {rounded:g}, expected more than 0 and less than 1",
+            hint="change `replay` by hand",
+        )
+    _write(path, recipe, text, stage, "replay", {"share": rounded})
+
+
+def _write(path: Path, recipe: Recipe, text: str | None, stage: str, key: str, numbers: Mapping[str, float]) -> None:
+    wanted = _changed(recipe, stage, key, numbers)
     index = [found.name for found in recipe.stages].index(stage)
-    edited = _edited(text, index, weights) if text is not None else ""
+    edited = _edited(text, index, key, numbers) if text is not None else ""
     write_text(path, edited if _says(edited, wanted) else recipe_file.dump(wanted))
 
 
@@ -50,22 +69,25 @@ def _rounded(stage: str, mixture: Mapping[str, float]) -> dict[str, float]:
     return weights
 
 
-def _with_mixture(recipe: Recipe, stage: str, weights: Mapping[str, float]) -> Recipe:
-    stages = [
-        found.model_copy(update={"mixture": {name: weights[name] for name in dict(found.mixture)}})
-        if isinstance(found, Stage) and found.name == stage
-        else found
-        for found in recipe.stages
-    ]
+def _changed(recipe: Recipe, stage: str, key: str, numbers: Mapping[str, float]) -> Recipe:
+    """The recipe with these numbers below a key of a stage."""
+    stages = []
+    for found in recipe.stages:
+        if isinstance(found, Stage) and found.name == stage:
+            old = getattr(found, key)
+            new = {name: numbers[name] for name in old} if isinstance(old, dict) else old.model_copy(update=numbers)
+            found = found.model_copy(update={key: new})  # noqa: PLW2901
+        stages.append(found)
     return recipe.model_copy(update={"stages": tuple(stages)})
 
 
-def _edited(text: str, index: int, weights: Mapping[str, float]) -> str:
-    """The text with the weights of a stage replaced where they stand, from the last one to the first."""
+def _edited(text: str, index: int, key: str, numbers: Mapping[str, float]) -> str:
+    """The text with the numbers of a stage replaced where they stand, from the last one to the first."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
-    mixture = _child(_child(root, "stages").value[index], "mixture")
-    for key, value in sorted(mixture.value, key=lambda pair: -pair[1].start_mark.index):
-        text = text[: value.start_mark.index] + f"{weights[key.value]:g}" + text[value.end_mark.index :]
+    found = _child(_child(root, "stages").value[index], key)
+    named = [(name, value) for name, value in found.value if name.value in numbers]
+    for name, value in sorted(named, key=lambda pair: -pair[1].start_mark.index):
+        text = text[: value.start_mark.index] + f"{numbers[name.value]:g}" + text[value.end_mark.index :]
     return text
 
 

@@ -121,10 +121,12 @@ Mixture = Annotated[
 class Replay(Section):
     """Text like that which the base model was trained on, so that it forgets less; a constant share from step 0 on.
 
-    How much (reported shares): 1-5% where the new text is of the same language and like the old (Ibrahim et al., arXiv
-    2403.08763: the first percent helps most); 10-20% for a new domain of the same language (Me-LLaMA 20%, arXiv
-    2402.12749); 20-30% for a new language or script (Ibrahim et al. 25%). Mirror the base's abilities, web, code,
-    mathematics and dialogue, not web alone; where its corpus is closed take a public one like it, or `task: replay`.
+    How much (reported shares; `mixer sweep` measures your own): 1-5% where the new text is of the same language and
+    like the old (Ibrahim et al., arXiv 2403.08763: the first percent helps most); 10-20% for a new domain of the same
+    language (Me-LLaMA 20%, arXiv 2402.12749); 20-30% for a new language or script (Ibrahim et al. 25%); 80% and more
+    where the architecture is changed or a pruned model recovers (by the logic of such work, not measured). Mirror the
+    base's abilities, web, code, mathematics and dialogue, not web alone; where its corpus is closed take a public one
+    like it, or `task: replay`.
     """
 
     share: Inside
@@ -133,14 +135,18 @@ class Replay(Section):
 
 
 class Pacing(Section):
-    """How much of the easiest may come, as the stage goes on: from `start` of it at first to all of it at `end`."""
+    """How much of the easiest may come: from `start` of it at first to all of it at `end`.
+
+    Progress is counted in the sequences of this source, in each pass through it and each of `cycles` anew, not in those
+    of the stage: what comes first of a source that begins at half-way is easy, too.
+    """
 
     shape: Literal["linear", "root", "geometric"] = "linear"
     """`root`: as the square root of progress (Platanios et al., arXiv 1903.09848). `geometric`: slow, then fast."""
     start: Inside = 0.1
     """Share of the easiest sequences that may come first."""
     end: Annotated[float, Strict(), Field(gt=0.0, le=1.0)] = 1.0
-    """Part of the stage after which all may come."""
+    """Part of the source's sequences in the stage (of one pass or cycle) after which all may come."""
 
 
 class Order(Section):
@@ -162,7 +168,8 @@ class Order(Section):
     """Random among the easiest so far, instead of one after the other."""
     keep: tuple[Fraction, Fraction] = (0.0, 1.0)
     """Quantiles of the score that are drawn from: `[0, 0.99]` leaves out the highest hundredth, often noise. The
-    same in every stage that orders this source."""
+    same in every stage that orders this source. With `packing: best_fit`, documents are sorted within ten quantiles
+    alone, so that near a cut some sequences are left out whose score lies below that of some that are kept."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Order":
@@ -205,11 +212,23 @@ class Resample(Section):
     fraction: Inside = 0.5
     """Part of its sequences that come again."""
     by: Literal["loss", "uniform"] = "loss"
-    """`uniform` ignores losses: the control that tells whether choosing by loss helps at all."""
+    """`uniform` chooses among the same sequences at random: the control that tells whether choosing by loss helps."""
     temperature: Positive = 1.0
-    """In nats. Losses of sequences differ little: at 1.0 the choice is nearly uniform, at 0.1 it is sharp."""
+    """In nats, of `by: loss`. Losses of sequences differ little: at 1.0 the choice is nearly uniform, at 0.1 sharp."""
     exclude_top: Annotated[float, Strict(), Field(ge=0.0, lt=1.0)] = 0.02
-    """Part with the highest losses, often noise, that does not come again."""
+    """Part with the highest losses, often noise, that does not come again; not with `uniform` either. At 0 a `uniform`
+    stage needs no losses, and is ordered at once."""
+
+    @model_validator(mode="after")
+    def _no_idle_temperature(self) -> "Resample":
+        if self.by == "uniform" and self.temperature != 1.0:
+            raise ValueError("no `temperature` with `by: uniform`, where it has no effect")
+        return self
+
+    @property
+    def needs_losses(self) -> bool:
+        """Whether recorded losses decide what comes again."""
+        return self.by == "loss" or self.exclude_top > 0
 
 
 class Stage(Section):

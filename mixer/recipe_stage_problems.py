@@ -193,6 +193,7 @@ def _adapted(stage: Mapping[str, Any], index: int, leaves: list[Leaf], unknown: 
     if not mixed:
         yield Problem(spot, "has no effect: no source of this stage is mixed by `topics`", spot)
     named = adapt.get("sources")
+    yield from _moving_topics(leaves, named)
     for number, name in enumerate(named if isinstance(named, list) else []):
         if mixed and name not in mixed:
             told = unknown("source", name, list(mixed), plural="sources that this stage mixes by topic")
@@ -203,6 +204,18 @@ def _adapted(stage: Mapping[str, Any], index: int, leaves: list[Leaf], unknown: 
         if labels and label not in labels:
             told = unknown("topic", label, sorted(labels), plural="topics of this stage")
             yield Problem((*spot, "weights"), told, (*spot, "weights", label, _KEY))
+
+
+def _moving_topics(leaves: list[Leaf], named: Any) -> Iterator[Problem]:
+    """Ramps among topics that rounds set: after the first round nothing would be left of them."""
+    for leaf in leaves:
+        is_adapted = not isinstance(named, list) or leaf.name in named
+        for label, weight in leaf.topics.items() if is_adapted and isinstance(leaf.topics, dict) else ():
+            if isinstance(weight, dict):
+                spot = (*leaf.mixture, leaf.name, "topics", label)
+                yield Problem(
+                    spot, f"got {show(weight)}, expected a number: `adapt` sets it after the first round", spot
+                )
 
 
 def _topics(leaves: Mapping[int, list[Leaf]], tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:

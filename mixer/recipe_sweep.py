@@ -15,8 +15,9 @@ class ShareVary(Section):
     """One share is tried at several values, such as that of replay or of synthetic text."""
 
     kind: Literal["share"]
-    sources: tuple[Name, ...] = Field(min_length=1)
-    """Sources of the stage whose share together varies; these, and the others, keep their proportions."""
+    sources: Literal["replay"] | Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Sources of the stage whose share together varies; these, and the others, keep their proportions. `replay` is all
+    that the stage replays, and `--out` writes its `replay.share` then."""
     grid: tuple[Rate, ...] = Field(default=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.7), min_length=2)
     """Shares to try. 5 fit a curve that only rises or falls, 8 one with a best share inside; nothing is recommended
     beyond the ends."""
@@ -27,7 +28,7 @@ class WeightsVary(Section):
 
     kind: Literal["weights"]
     mixtures: Annotated[StrictInt, Field(ge=2)] = 24
-    """Mixtures to try, uniform, natural, UniMax and the stage's own among them; three a source at least."""
+    """Mixtures to try, uniform, natural, UniMax and the stage's own among them; three more than sources at least."""
     prior: Literal["natural", "stage"] = "natural"
     """What mixtures are drawn around and held near: the sources' sizes, or the stage's own mixture."""
     strengths: tuple[Positive, Positive] = (0.1, 5.0)

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from mixer.recipe_section import Count
 from mixer.recipe_yaml import Problem, Spot
 
-_KEY = "[key]"
+_REPLAY = "replay"
 Unknown = Callable[..., str]
 
 
@@ -21,38 +24,72 @@ def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
         return
     listed = tree.get("stages")
     stages = {
-        stage["name"]: stage.get("mixture")
+        stage["name"]: stage
         for stage in (listed if isinstance(listed, list) else [])
         if isinstance(stage, dict) and isinstance(stage.get("name"), str)
     }
-    stage, vary = sweep.get("stage"), sweep.get("vary")
-    if isinstance(stage, str) and stage not in stages:
-        spot: Spot = ("sweep", "stage")
-        yield Problem(spot, unknown("stage", stage, list(stages), plural="stages"), spot)
-    mixture = stages.get(stage) if isinstance(stage, str) else None
-    own = next(
-        (
-            each
-            for each in (listed if isinstance(listed, list) else [])
-            if isinstance(each, dict) and each.get("name") == stage
-        ),
-        {},
-    )
-    if own and not _is_plain(own):
-        told = "got a stage with more than numbers in its mixture, expected source -> weight, without replay or rounds"
-        yield Problem(("sweep", "stage"), told, ("sweep", "stage"))
-    elif isinstance(mixture, dict):
-        yield from _mixture(list(mixture), vary, unknown)
+    name, vary = sweep.get("stage"), sweep.get("vary")
+    spot: Spot = ("sweep", "stage")
+    if isinstance(name, str) and name not in stages:
+        yield Problem(spot, unknown("stage", name, list(stages), plural="stages"), spot)
+    stage = stages.get(name, {}) if isinstance(name, str) else {}
+    replay = stage.get("replay")
+    if isinstance(replay, dict) and _is_of_replay(vary, replay):
+        if not _is_plain(stage, presets=True) or not _is_plain(replay, presets=True):
+            yield Problem(spot, "got a stage with more than numbers or presets in its mixtures, expected no more", spot)
+    elif replay:
+        told = "got a stage with `replay`, expected `vary: {kind: share, sources: replay}` with it"
+        yield Problem(spot, told, spot)
+    elif stage and not _is_plain(stage, presets=False):
+        told = "got a stage with more than numbers in its mixture, expected source -> weight, without rounds"
+        yield Problem(spot, told, spot)
+    elif isinstance(vary, dict) and vary.get("sources") == _REPLAY and stage:
+        yield Problem(
+            ("sweep", "vary", "sources"), f"got 'replay', stage `{name}` has none", ("sweep", "vary", "sources")
+        )
+    elif stage:
+        yield from _mixture(list(stage["mixture"]), vary, unknown)
     yield from _question(sweep, vary)
+    yield from _budget(sweep)
 
 
-def _is_plain(stage: Mapping[str, Any]) -> bool:
-    """Whether a stage's mixture is source -> weight and nothing more, which is what a sweep varies."""
+def _is_of_replay(vary: Any, replay: Mapping[str, Any]) -> bool:
+    """Whether the share that varies is that of a stage's replay, by the word or by all of its sources."""
+    if not isinstance(vary, dict) or vary.get("kind") != "share":
+        return False
+    named, mixture = vary.get("sources"), replay.get("mixture")
+    if named == _REPLAY:
+        return True
+    own = mixture.get("sources") if _is_preset(mixture) and isinstance(mixture, dict) else mixture
+    return isinstance(named, list) and isinstance(own, dict | list) and set(map(str, named)) == set(map(str, own))
+
+
+def _is_preset(mixture: Any) -> bool:
+    return isinstance(mixture, str) or (isinstance(mixture, dict) and bool({"temperature", "unimax"} & set(mixture)))
+
+
+def _is_plain(stage: Mapping[str, Any], *, presets: bool) -> bool:
+    """Whether a mixture is source -> weight (or a preset) and nothing more, which is what a sweep varies."""
     mixture = stage.get("mixture")
+    if _is_preset(mixture):
+        return presets and not stage.get("adapt")
     numbers = mixture.values() if isinstance(mixture, dict) else [None]
-    return (
-        all(isinstance(value, int | float) for value in numbers) and not stage.get("replay") and not stage.get("adapt")
-    )
+    return all(isinstance(value, int | float) for value in numbers) and not stage.get("adapt")
+
+
+def _budget(sweep: Mapping[str, Any]) -> Iterator[Problem]:
+    """A budget that is spent before the first run ends."""
+    most, each = (_tokens(sweep.get(key)) for key in ("max_tokens", "tokens_per_run"))
+    if most is not None and each is not None and most < each:
+        told = f"got {sweep['max_tokens']}, expected at least the {sweep['tokens_per_run']} of one run"
+        yield Problem(("sweep", "max_tokens"), told, ("sweep", "max_tokens"))
+
+
+def _tokens(value: Any) -> int | None:
+    try:
+        return TypeAdapter(Count).validate_python(value)
+    except ValidationError:
+        return None
 
 
 def _mixture(names: list[str], vary: Any, unknown: Unknown) -> Iterator[Problem]:
@@ -60,7 +97,12 @@ def _mixture(names: list[str], vary: Any, unknown: Unknown) -> Iterator[Problem]
         told = f"got a stage with one source, `{names[0]}`, expected several to choose weights for"
         yield Problem(("sweep", "stage"), told, ("sweep", "stage"))
         return
-    varied = vary.get("sources") if isinstance(vary, dict) and vary.get("kind") == "share" else None
+    kind = vary.get("kind") if isinstance(vary, dict) else None
+    tried = vary.get("mixtures") if kind == "weights" else None
+    if isinstance(tried, int) and tried < len(names) + 3:
+        told = f"got {tried}, expected at least {len(names) + 3}: three more than the stage has sources"
+        yield Problem(("sweep", "vary", "mixtures"), told, ("sweep", "vary", "mixtures"))
+    varied = vary.get("sources") if kind == "share" else None
     spot: Spot = ("sweep", "vary", "sources")
     if not isinstance(varied, list):
         return

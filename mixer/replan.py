@@ -6,7 +6,7 @@ from pathlib import Path
 from mixer.context import Context
 from mixer.errors import SourceError
 from mixer.exports.step import export_all
-from mixer.history import read_history, revisions_of
+from mixer.history import Revision, read_history, revisions_of
 from mixer.ordering import Scheduler, as_json, write_orders
 from mixer.plan import plan
 from mixer.pools import pools_of
@@ -42,7 +42,9 @@ def held_out_pools(run: Path, source: str) -> list[str]:
     return [source if part["topic"] is None else f"{source}/{part['topic']}" for part in held]
 
 
-def replan(run: Path, recipe: Recipe, scheduler: Scheduler, say: Say, *, done: int) -> Plan:
+def replan(
+    run: Path, recipe: Recipe, scheduler: Scheduler, say: Say, *, done: int, history: list[Revision] | None = None
+) -> Plan:
     """The plan with all that is known of later rounds; writes `plan.json`, `order/`, `realised/` and the manifest.
 
     Args:
@@ -51,6 +53,7 @@ def replan(run: Path, recipe: Recipe, scheduler: Scheduler, say: Say, *, done: i
         scheduler: Orders stages.
         say: Takes a line for people.
         done: Stages of the plan, from the first, that were trained on and must stay as they are.
+        history: The rounds that were found. Default: those that the Run knows.
 
     Raises:
         PlanError: The new plan cannot be met.
@@ -58,7 +61,7 @@ def replan(run: Path, recipe: Recipe, scheduler: Scheduler, say: Say, *, done: i
     """
     context = Context(recipe, run, run, run, 1, Steps(run, say), say)
     pools = pools_of_run(run, recipe)
-    planned = plan_of(run, recipe, pools, say)
+    planned = plan_of(run, recipe, pools, say, history=history)
     before = _hashes(run, planned, done)
     write_orders(context, planned, pools, scheduler)
     if _hashes(run, planned, done) != before:
@@ -73,9 +76,12 @@ def replan(run: Path, recipe: Recipe, scheduler: Scheduler, say: Say, *, done: i
     return planned
 
 
-def plan_of(run: Path, recipe: Recipe, pools: Mapping[str, Pool], say: Say) -> Plan:
-    """The plan of a Run's pools, with the rounds that were found so far."""
-    history = read_history(run, recipe, pools, say)
+def plan_of(
+    run: Path, recipe: Recipe, pools: Mapping[str, Pool], say: Say, *, history: list[Revision] | None = None
+) -> Plan:
+    """The plan of a Run's pools, with the rounds that were found so far; by default those that the Run knows."""
+    if history is None:
+        history = read_history(run, recipe, pools, say)
     available = {name: pool.available for name, pool in pools.items()}
     return plan(recipe, available, revisions=revisions_of(history))
 

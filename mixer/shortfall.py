@@ -1,13 +1,13 @@
-"""When a source has less than a stage asks for: what would mend it, or what the recipe's policy makes of it."""
+"""When a source has less than a stage asks for: what the recipe's policy makes of it."""
 
-import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mixer.mixture import Span, exact, split
+from mixer.mixture import Span, exact, leaves, source_of, split
 from mixer.recipe import Recipe
-from mixer.recipe_stage import Preset, Stage
+from mixer.recipe_stage import Stage
 from mixer.types import Segment
 
 
@@ -54,47 +54,12 @@ def room_of(available: int, max_epochs: float) -> int:
     return int(exact(max_epochs) * available)
 
 
-def remedy(recipe: Recipe, stage: Stage, asked: Asked, pool: str, available: int, used: int) -> str:
-    """One sentence on what is missing, and the numbers that would each mend it."""
-    count, total = asked.counts[pool], asked.sequences
-    room = max(0, room_of(available, recipe.max_epochs) - used)
-    need = Fraction(used + count, available)
-    remedies = [f"raise max_epochs to {math.ceil(need * 100) / 100:g}"]
-    share, whole = asked.shares[pool], stage.token_budget // recipe.sequence_length
-    budget = int(Fraction(room) / share * Fraction(whole, total)) * recipe.sequence_length
-    if budget >= recipe.sequence_length:
-        remedies.append(f"cut token_budget from {short(stage.token_budget)} to {short(budget)}")
-    weight = _weight_that_fits(stage, pool, Fraction(room, total))
-    if weight:
-        remedies.insert(0, weight)
-    return (
-        f"source `{pool}` needs {float(need):.2f} epochs, max_epochs is {recipe.max_epochs:g};"
-        f" {', '.join(remedies[:-1])}{' or ' if len(remedies) > 1 else ''}{remedies[-1]}"
-    )
-
-
-def _weight_that_fits(stage: Stage, pool: str, fraction: Fraction) -> str:
-    """Of a plain mixture, the weight at which the pool's share is small enough."""
-    numbers = _numbers(stage)
-    others = sum(exact(value) for name, value in numbers.items() if name != pool)
-    if pool not in numbers or not others or not 0 < fraction < 1:
-        return ""
-    return f"lower its weight from {numbers[pool]:g} to {_floor(float(fraction / (1 - fraction) * others)):g}"
-
-
-def _numbers(stage: Stage) -> dict[str, float]:
-    """The weights of a mixture of plain numbers; none where it is anything more."""
-    if stage.replay is not None or isinstance(stage.mixture, Preset):
-        return {}
-    numbers = {name: value for name, value in stage.mixture.items() if isinstance(value, float)}
-    return numbers if len(numbers) == len(stage.mixture) else {}
-
-
-def fit(recipe: Recipe, asked: Asked, room: Mapping[str, int]) -> tuple[list[Segment], str]:
+def fit(recipe: Recipe, stage: Stage, asked: Asked, room: Mapping[str, int]) -> tuple[list[Segment], list[str]]:
     """What the pools can give under `cap` or `redistribute`, segment after segment, and words for what changed.
 
     Args:
         recipe: Whose policy it is; not `fail`.
+        stage: Whose mixture it is.
         asked: What is asked for.
         room: Pool -> sequences that it may still give; under `redistribute` enough in all.
     """
@@ -109,13 +74,38 @@ def fit(recipe: Recipe, asked: Asked, room: Mapping[str, int]) -> tuple[list[Seg
             fitted.append(Segment(segment.sequences, _redistribute(span.mean, segment, left)))
         for pool, count in fitted[-1].counts.items():
             left[pool] -= count
-    given = sum(segment.sequences for segment in fitted)
-    if recipe.on_shortfall == "cap":
-        return [each for each in fitted if each.sequences], (
-            f"{asked.where}: capped at max_epochs, {given:,} of {asked.sequences:,} sequences"
+    given = {pool: sum(segment.counts[pool] for segment in fitted) for pool in asked.counts}
+    return [each for each in fitted if each.sequences], [
+        *_told(recipe, asked, given),
+        *_replay(recipe, stage, asked, given),
+    ]
+
+
+def _told(recipe: Recipe, asked: Asked, given: Mapping[str, int]) -> Iterator[str]:
+    """What the policy moved: from which pools, and to which."""
+    counts, total = asked.counts, sum(given.values())
+    listed = [
+        ", ".join(
+            f"{pool} ({counts[pool]:,} -> {given[pool]:,})" for pool in counts if is_of(given[pool], counts[pool])
         )
-    moved = sum(max(0, asked.counts[pool] - sum(segment.counts[pool] for segment in fitted)) for pool in asked.counts)
-    return fitted, f"{asked.where}: {moved:,} of {given:,} sequences moved to other sources at max_epochs"
+        for is_of in (operator.lt, operator.gt)
+    ]
+    if recipe.on_shortfall == "cap":
+        yield f"{asked.where}: capped at max_epochs, {total:,} of {asked.sequences:,} sequences: {listed[0]}"
+    else:
+        moved = sum(max(0, counts[pool] - given[pool]) for pool in counts)
+        yield f"{asked.where}: {moved:,} of {total:,} sequences moved at max_epochs: from {listed[0]} to {listed[1]}"
+
+
+def _replay(recipe: Recipe, stage: Stage, asked: Asked, given: Mapping[str, int]) -> Iterator[str]:
+    """What became of the replay share, which holds off forgetting."""
+    if stage.replay is None:
+        return
+    names = set(leaves(stage.replay.mixture, recipe.sources))
+    share = sum(count for pool, count in given.items() if source_of(pool) in names) / max(1, sum(given.values()))
+    wanted = stage.replay.share
+    if abs(share - wanted) * asked.sequences >= 1:
+        yield f"{asked.where}: replay comes to {share:.3f} of the stage instead of {wanted:g}"
 
 
 def _redistribute(shares: Mapping[str, Fraction], segment: Segment, room: Mapping[str, int]) -> dict[str, int]:
@@ -134,19 +124,3 @@ def _redistribute(shares: Mapping[str, Fraction], segment: Segment, room: Mappin
         if not over:
             return {pool: full.get(pool, parts.get(pool, 0)) for pool in shares}
         full |= {pool: room[pool] for pool in over}
-
-
-def _floor(value: float) -> float:
-    """Rounded down to three significant digits, so that the advice still fits."""
-    scale = 10.0 ** (math.floor(math.log10(value)) - 2)
-    return math.floor(value / scale) * scale
-
-
-def short(tokens: int, *, up: bool = False) -> str:
-    """A token count as a recipe would write it, to three decimals: `46.125M`; rounded down unless `up`."""
-    for suffix, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):
-        if tokens >= size:
-            unit = size // 1000
-            whole = -(-tokens // unit) if up else tokens // unit
-            return f"{whole / 1000:.10g}{suffix}"
-    return str(tokens)

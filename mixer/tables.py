@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from mixer.types import Plan
+from mixer.types import Plan, Share
 
 if TYPE_CHECKING:
     from mixer.doctor import Check
@@ -50,8 +50,8 @@ def show_plan(plan: Plan) -> None:
             table.add_row(
                 stage.name,
                 name,
-                f"{share.weight:g}",
-                f"{share.fraction:.3f}",
+                "" if share.weight is None else f"{share.weight:g}",
+                _fraction(share, stage.sequences),
                 f"{mark}{plan.available[name]:,}",
                 f"{share.sequences:,}",
                 tokens(share.tokens),
@@ -62,6 +62,17 @@ def show_plan(plan: Plan) -> None:
         asked = f"of {tokens(stage.token_budget)} asked"
         table.add_row(stage.name, "total", "", "", "", f"{stage.sequences:,}", tokens(total), asked, "", style="dim")
     _print(table, *[f"warning: {warning}" for warning in plan.warnings])
+
+
+def _fraction(share: Share, sequences: int) -> str:
+    """What was asked for, and what it comes to where it is more than rounding that differs."""
+    became = share.sequences / sequences if sequences else 0.0
+    is_other = abs(became - share.fraction) * sequences >= _ROUNDING
+    return f"{share.fraction:.3f}" + (f" -> {became:.3f}" if is_other else "")
+
+
+_ROUNDING = 2
+"""Sequences."""
 
 
 def show_round(name: str, changes: Sequence[Any]) -> None:
@@ -221,9 +232,11 @@ def _mixed(interpolated: Mapping[str, Any]) -> Iterator[str]:
 
 
 def show_costs(estimate: "Estimate") -> None:
-    """Print what the build would need."""
+    """Print what the build would need; of declared sizes alone nothing says how long it would take."""
     costs = estimate.costs()
-    _print(f"disk: about {_bytes(costs['disk_bytes'])}; time: about {costs['seconds']:,.0f} s on this machine")
+    is_known = any(size.is_counted or size.seconds for size in estimate.sizes.values())
+    time = f"; time: about {costs['seconds']:,.0f} s on this machine" if is_known else ""
+    _print(f"disk: about {_bytes(costs['disk_bytes'])}{time}")
 
 
 def _bytes(count: float) -> str:

@@ -90,7 +90,7 @@ class Share:
     """What one pool gives to one stage.
 
     Args:
-        weight: As the recipe says, at the stage's beginning; of a nested or computed one, its share.
+        weight: As the recipe says, at the stage's beginning; None of a nested or computed one.
         fraction: Of the stage's tokens, as asked for.
         sequences: What it gives.
         tokens: The same in tokens.
@@ -98,7 +98,7 @@ class Share:
         fresh_tokens: What all its tokens so far are worth in fresh ones (Muennighoff et al., arXiv 2305.16264).
     """
 
-    weight: float
+    weight: float | None
     fraction: float
     sequences: int
     tokens: int

@@ -44,7 +44,7 @@ def test_case_6_unimax_refuses_a_pool_that_is_too_small_with_the_arithmetic():
     told = "unimax: got a budget of 60 tokens, expected at most 12: 4 epochs of the 3 tokens of 2 sources"
     with pytest.raises(PlanError, match=re.escape(told)) as caught:
         unimax({"a": 1, "b": 2}, budget=60, max_epochs=4)
-    assert caught.value.hint == "cut the budget, raise max_epochs to 20, or add data"
+    assert caught.value.hint == "cut the budget, allow it 20 epochs, or add data"
     assert unimax({"a": 1, "b": 2}, budget=60, max_epochs=20) == {"a": 20, "b": 40}
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from curricula.closed_loop import before_stage, check_validation
 from mixer.cli import app
 from mixer.errors import RecipeError, SourceError
+from mixer.ordering import digest_of
 from mixer.recipe_file import load
 from tests import training
 from tests.test_curriculum import STAGES, build_in, corpus  # noqa: F401
@@ -66,6 +67,9 @@ def test_rounds_are_planned_by_the_training_itself(trained):
     assert history[1]["before"] == history[0]["after"]
     assert any(line.startswith("learn-2: web/biology 0.500 -> ") for line in said)
     assert len(np.load(run / "order/again.npy")) == len(np.load(run / "checkpoints/plain/losses/again.npy"))
+    recorded = json.loads((run / "checkpoints/plain/losses/orders.json").read_text())
+    assert recorded == {name: digest_of(np.load(run / f"order/{name}.npy")) for name in recorded}
+    assert list(recorded) == ["again", "learn-1", "learn-2", "learn-3"]
     trained = {line["stage"] for line in lines(folder, "metrics.jsonl")}
     assert trained == {"learn-1", "learn-2", "learn-3", "again"}
 

@@ -196,7 +196,7 @@ def test_case_6_a_stage_that_waits_for_losses_says_so_and_a_control_does_not(cor
     run, _, said = built
     assert not (run / "order/again.npy").exists()
     assert "stage `again` waits for the losses of `learn`: train it, then mixer adapt" in said
-    stages = [STAGES[0], STAGES[1] | {"resample": {"stage": "learn", "by": "uniform"}}]
+    stages = [STAGES[0], STAGES[1] | {"resample": {"stage": "learn", "by": "uniform", "exclude_top": 0.0}}]
     made, _ = copied("control", stages=stages)
     rows = order_of(corpus / "control", "again")
     assert len(rows) == made.plan.stages[-1].sequences
@@ -280,6 +280,18 @@ def test_another_order_packs_this_source_anew_and_no_other(corpus, copied):
     }
     assert before != after
     assert "skip shards books: nothing changed" in said
+
+
+def test_best_fit_packing_does_not_keep_an_order_from_rising(corpus, copied):
+    order = {"web": {"by": "text.words", "keep": [0, 0.95]}}
+    stages = [{"name": "s", "token_budget": 64 * 200, "mixture": {"web": 1, "books": 1}, "order": order}]
+    copied("fitted", packing="best_fit", stages=stages, scores={"text": {}}, validation=None)
+    run = corpus / "fitted"
+    scores, rows = scores_of(run, "web", "text.words"), order_of(run, "s")
+    assert (np.diff(scores) < 0).any()
+    own = scores[rows[rows[:, 0] == 0, 1]]
+    assert len(own) > 50
+    assert (np.diff(own) >= 0).all()
 
 
 def test_rounds_of_another_plan_are_set_aside_not_applied(corpus, copied):

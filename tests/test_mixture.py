@@ -73,6 +73,29 @@ def test_case_7_unimax_that_cannot_be_met_says_where():
         shares({"unimax": 4}, Sizes({"a": 1, "b": 2}), 60)
 
 
+def test_unimax_says_what_it_lacks_in_tokens_of_its_own_group():
+    sizes = Sizes({"a": 20, "b": 300}, sequence_length=512)
+    with pytest.raises(
+        PlanError, match=r"got a budget of 512,000 tokens, expected at most 327,680: 2 epochs of"
+    ) as caught:
+        shares({"unimax": 2}, sizes, 1000)
+    assert caught.value.hint == "cut the budget, allow it 3.13 epochs, or add data"
+
+
+def test_unimax_of_less_than_a_sequence_is_still_a_mixture():
+    replay = {"share": 0.05, "mixture": {"unimax": 4, "sources": ["books", "code"]}}
+    assert shares({"web": 1}, sequences=15, replay=replay) == {"web": F(19, 20), "books": F(1, 40), "code": F(1, 40)}
+
+
+def test_unimax_counts_the_epochs_of_the_stage_and_not_of_its_rounds():
+    mixture = {"web": {"weight": 1, "topics": {"unimax": 1}}}
+    stage = {"name": "learn", "token_budget": 1200, "mixture": mixture}
+    sizes = {"web/physics": 20, "web/rest": 300, "books": 1, "code": 1}
+    whole, cut = (plan(recipe([each]), sizes) for each in (stage, stage | {"adapt": {"rounds": 3}}))
+    assert whole.stages[0].sources["web/physics"].sequences == 20
+    assert sum(each.sources["web/physics"].sequences for each in cut.stages) == 20
+
+
 def test_case_8_a_linear_ramp_moves_shares_straight_from_one_end_to_the_other():
     [span] = spans(stage({"web": {"from": 3, "to": 1}, "books": 1}), SIZES, 8)
     assert (span.start, span.end) == ({"web": F(3, 4), "books": F(1, 4)}, {"web": F(1, 2), "books": F(1, 2)})

@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mixer.errors import PlanError
@@ -24,7 +24,9 @@ def recipe(stages, **changes) -> Recipe:
             "sequence_length": 10,
             "max_epochs": 1.0,
             "sources": {name: {"kind": "text", "path": "x"} for name in NAMES},
-            "stages": [{"name": n, "token_budget": b, "mixture": m} for n, (b, m) in stages.items()],
+            "stages": stages
+            if isinstance(stages, list)
+            else [{"name": n, "token_budget": b, "mixture": m} for n, (b, m) in stages.items()],
             **changes,
         }
     )
@@ -102,7 +104,7 @@ def test_cap_shortens_the_stage_and_says_so():
         {"science": 9, "qa": 3, "replay": 1},
     )
     assert counts(planned) == [{"science": 5, "qa": 3}]
-    assert planned.warnings == ("stages.0 (s): capped at max_epochs, 8 of 10 sequences",)
+    assert planned.warnings == ("stages.0 (s): capped at max_epochs, 8 of 10 sequences: qa (5 -> 3)",)
 
 
 def test_redistribute_keeps_the_budget_and_says_so():
@@ -111,7 +113,23 @@ def test_redistribute_keeps_the_budget_and_says_so():
         {"science": 9, "qa": 1, "replay": 9},
     )
     assert counts(planned) == [{"science": 3, "qa": 1, "replay": 6}]
-    assert planned.warnings == ("stages.0 (s): 2 of 10 sequences moved to other sources at max_epochs",)
+    told = "2 of 10 sequences moved at max_epochs: from qa (3 -> 1) to science (2 -> 3), replay (5 -> 6)"
+    assert planned.warnings == (f"stages.0 (s): {told}",)
+
+
+@pytest.mark.parametrize("policy", ["cap", "redistribute"])
+def test_a_replay_share_that_a_policy_breaks_is_told(policy):
+    stage = {
+        "name": "s",
+        "token_budget": 1000,
+        "mixture": {"science": 1},
+        "replay": {"share": 0.2, "mixture": {"replay": 1}},
+    }
+    own = recipe([stage], on_shortfall=policy)
+    share = {"redistribute": "0.050", "cap": "0.059"}[policy]
+    warnings = plan(own, {"science": 1000, "qa": 1, "replay": 5}).warnings
+    assert f"stages.0 (s): replay comes to {share} of the stage instead of 0.2" in warnings
+    assert not plan(own, {"science": 1000, "qa": 1, "replay": 20}).warnings
 
 
 @pytest.mark.parametrize("policy", ["cap", "redistribute"])
@@ -122,11 +140,41 @@ def test_a_source_that_earlier_stages_used_up_is_named_and_not_given_a_silent_ze
 
 
 def test_redistribute_fails_when_all_sources_together_are_too_small():
-    with pytest.raises(PlanError, match=r"asks for 10 sequences, all its sources together have 7 left"):
+    own = recipe({"s": (100, {"science": 1, "qa": 1})}, on_shortfall="redistribute")
+    told = "asks for 10 sequences, all its sources together have 7 left; raise max_epochs to 1.51 or cut token_budget"
+    with pytest.raises(PlanError, match=re.escape(f"{told} from 100 to 70")):
+        plan(own, {"science": 3, "qa": 4, "replay": 1})
+
+
+def test_advice_that_would_only_move_the_problem_is_not_given():
+    # A lower weight of `science` would ask too much of `qa`.
+    with pytest.raises(PlanError, match=r"raise max_epochs to 1\.5 or cut token_budget from 1K to 660$") as caught:
+        plan(recipe({"s": (1000, {"science": 6, "qa": 4})}), {"science": 40, "qa": 40, "replay": 1})
+    assert "weight" not in str(caught.value)
+
+
+def test_a_stage_again_is_told_the_fraction_that_fits_and_no_policy():
+    stages = [
+        {"name": "s", "token_budget": 1000, "mixture": {"science": 1}},
+        {"name": "t", "resample": {"stage": "s", "fraction": 0.5}},
+    ]
+    told = "needs 1.50 epochs, max_epochs is 1.2; raise max_epochs to 1.5 or lower the fraction from 0.5 to 0.2"
+    with pytest.raises(PlanError, match=re.escape(told)) as caught:
+        plan(recipe(stages, max_epochs=1.2), {"science": 100, "qa": 1, "replay": 1})
+    assert caught.value.hint == "change the numbers above, add data"
+
+
+def test_a_share_that_no_budget_would_fill_is_not_told_a_budget():
+    with pytest.raises(PlanError, match=r"source `qa` gets 0 of 15 sequences; raise its weight, or drop it"):
         plan(
-            recipe({"s": (100, {"science": 1, "qa": 1})}, on_shortfall="redistribute"),
-            {"science": 3, "qa": 4, "replay": 1},
+            recipe({"s": (150, {"temperature": 0.001, "sources": ["science", "qa"]})}),
+            {"science": 20, "qa": 10, "replay": 1},
         )
+
+
+def test_a_source_without_a_sequence_is_told_where_a_preset_gives_it_none():
+    planned = plan(recipe({"s": (100, "natural")}), {"science": 20, "qa": 0, "replay": 20})
+    assert "stages.0 (s): source `qa` has no whole sequence and gets none" in planned.warnings
 
 
 weights = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=4), st.floats(1e-3, 1e3), min_size=1, max_size=30)
@@ -148,6 +196,7 @@ def test_allocation_depends_on_names_and_weights_alone(weights, sequences, rando
     assert allocate(dict(shuffled), sequences=sequences) == allocate(weights, sequences=sequences)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 300), min_size=3, max_size=3), st.integers(10, 20_000), st.floats(0.5, 5))
 def test_no_policy_ever_passes_max_epochs(sizes, budget, max_epochs):
     available = dict(zip(NAMES, sizes, strict=True))
@@ -167,23 +216,40 @@ def test_no_policy_ever_passes_max_epochs(sizes, budget, max_epochs):
             assert all(stage.sequences == budget // 10 for stage in planned.stages)
 
 
-@given(st.integers(20, 400), st.integers(1, 30), st.integers(1, 30))
-def test_each_remedy_that_the_error_offers_is_enough(sequences, few, weight):
-    available = {"science": 10_000, "qa": few, "replay": 1}
+part = st.sampled_from([0.7, 1.0, 2.0, 3.0, 10.0])
+whole = st.fixed_dictionaries({"science": part, "qa": part}, optional={"replay": part})
+some = st.fixed_dictionaries({"science": part}, optional={"qa": part, "replay": part})
+held = st.fixed_dictionaries(
+    {"science": st.integers(100, 400), "qa": st.integers(1, 30), "replay": st.integers(50, 300)}
+)
 
-    def epochs_problem(budget, weight, max_epochs):
-        stages = {"s": (budget, {"science": 30, "qa": weight})}
+
+@settings(deadline=None)
+@given(whole, some, held, st.integers(20, 200), st.integers(10, 100), st.sampled_from([1.0, 1.5]))
+def test_each_remedy_that_the_error_offers_is_enough(one, two, available, first, second, max_epochs):
+    asked = {"s": [first * 10, one], "t": [second * 10, two]}
+
+    def problem(stages, max_epochs):
         try:
             plan(recipe(stages, max_epochs=max_epochs), available)
         except PlanError as error:
-            return str(error) if "epochs" in str(error) else ""
+            return str(error)
         return ""
 
-    problem = epochs_problem(sequences * 10, weight, 1.0)
-    for change, value in re.findall(r"(weight|max_epochs|token_budget)(?: from \S+)? to ([0-9.]+[KMB]?)", problem):
-        mended = {"budget": sequences * 10, "weight": weight, "max_epochs": 1.0}
-        mended |= {change.replace("token_", ""): value if change == "token_budget" else float(value)}
-        assert not epochs_problem(**mended)
+    told = problem(asked, max_epochs)
+    assume("needs" in told and "\n" not in told)
+    name = told[len("stages.0 (")]
+    offers = re.findall(r"(weight|max_epochs|token_budget)(?: from \S+)? to ([0-9.e+-]+[KMB]?)", told)
+    assert offers
+    for change, value in offers:
+        mended, epochs = {key: list(pair) for key, pair in asked.items()}, max_epochs
+        if change == "max_epochs":
+            epochs = float(value)
+        elif change == "token_budget":
+            mended[name][0] = value if value[-1] in "KMB" else int(value)
+        else:
+            mended[name][1] = mended[name][1] | {re.findall("source `(.*?)`", told)[0]: float(value)}
+        assert not problem(mended, epochs)
 
 
 def test_a_synthetic_source_may_be_empty_where_others_fill_in():

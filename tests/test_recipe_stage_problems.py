@@ -76,6 +76,8 @@ ROWS = {
     "adapt without topics": ("web: {weight: 3, topics: {physics: 2, rest: 1}}", "web: 3", "15: stages.0.adapt: has no effect: no source of this stage is mixed by `topics`"),
     "adapt of a source without topics": ("adapt: {rounds: 3,", "adapt: {rounds: 3, sources: [books],", "15: stages.0.adapt.sources.0: unknown source 'books'; known sources that this stage mixes by topic: web"),
     "a weight of no topic": ("weights: {physics: 2}", "weights: {physic: 2}", "15: stages.0.adapt.weights: unknown topic 'physic'; did you mean `physics`?"),
+    "a ramp of a topic that rounds set": ("physics: 2, rest: 1}}", "physics: {from: 1, to: 9}, rest: 1}}", "13: stages.0.mixture.en.mixture.web.topics.physics: got {'from': 1, 'to': 9}, expected a number: `adapt` sets it"),
+    "a temperature of a control": ("fraction: 0.5}}", "by: uniform, temperature: 0.1}}", "16: stages.1.resample: got {'stage': 'adapt', 'by': 'uniform', 'temperature': 0.1}, expected no `temperature` with `by: uniform`"),
     "a round's name": ("name: last", "name: adapt-2", "17: stages.2.name: got 'adapt-2', expected another name: stages.0 has it"),
     "again of a later stage": ("resample: {stage: adapt,", "resample: {stage: last,", "16: stages.1.resample.stage: unknown earlier stage 'last'; known earlier stages with a mixture: adapt"),
     "again with a mixture": ("fraction: 0.5}}", "fraction: 0.5}, mixture: {web: 1}}", "16: stages.1: unknown key 'mixture'; known keys: name, resample"),

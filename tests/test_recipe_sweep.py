@@ -69,6 +69,33 @@ def test_a_recipe_with_a_sweep_is_written_out_and_read_back(tmp_path):
             "12: sweep.vary.sources: got all sources of the stage, expected some, whose share against the rest varies",
         ),
         (
+            ("tokens_per_run: 2M", "tokens_per_run: 2M\n  max_tokens: 500K"),
+            "14: sweep.max_tokens: got 500K, expected at least the 2M of one run",
+        ),
+        (
+            ("{kind: share, sources: [qa], grid: [0.1, 0.2]}", "{kind: weights, mixtures: 5}"),
+            "12: sweep.vary.mixtures: got 5, expected at least 6: three more than the stage has sources",
+        ),
+        (
+            ("mixture: {web: 6, books: 2, qa: 2}", "mixture: {temperature: 2}"),
+            "11: sweep.stage: got a stage with more than numbers in its mixture, expected source -> weight, without rounds",
+        ),
+        (("sources: [qa]", "sources: replay"), "12: sweep.vary.sources: got 'replay', stage `adapt` has none"),
+        (
+            (
+                "mixture: {web: 6, books: 2, qa: 2}",
+                "mixture: {web: 6, books: 2}, replay: {share: 0.1, mixture: {qa: {from: 1, to: 2}}}",
+            ),
+            "11: sweep.stage: got a stage with more than numbers or presets in its mixtures, expected no more",
+        ),
+        (
+            (
+                "mixture: {web: 6, books: 2, qa: 2}",
+                "mixture: {web: 6, qa: 2}, replay: {share: 0.1, mixture: {books: 1}}",
+            ),
+            "11: sweep.stage: got a stage with `replay`, expected `vary: {kind: share, sources: replay}` with it",
+        ),
+        (
             ("grid: [0.1, 0.2]", "grid: [0.1, 0.1]"),
             "12: sweep.vary.grid: got a share twice, expected each once; `seeds` repeats runs",
         ),

@@ -78,11 +78,19 @@ def test_case_4_pangu_pro_trains_half_of_its_first_round_again():
 
 
 def test_case_5_replay_is_five_percent_of_every_stage():
-    found = billions(planned("replay-basics"), 0)
-    assert found["old"] == pytest.approx(15, abs=1e-5)
-    assert billions(planned("replay-basics", "--set", "stages.new.replay.share=0.25"), 0)["old"] == pytest.approx(
-        75, abs=1e-5
-    )
+    for share in (0.05, 0.25):
+        found = planned("replay-basics", "--set", f"stages.new.replay.share={share}")
+        assert found["stages"]
+        for number in range(len(found["stages"])):
+            own = billions(found, number)
+            assert own["old"] / sum(own.values()) == pytest.approx(share, abs=1e-7)
+
+
+def test_declared_sizes_alone_tell_no_time():
+    done = CliRunner().invoke(app, ["plan", "me-llama"])
+    assert done.exit_code == 0, done.output
+    assert "disk: about " in done.stdout
+    assert "time: about" not in done.stdout
 
 
 @pytest.mark.parametrize("name", PAPERS)

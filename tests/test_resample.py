@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from curricula.resample import resample
 from mixer.recipe_stage import Resample
@@ -44,7 +45,7 @@ def test_the_temperature_decides_how_much_losses_matter():
     losses = np.random.default_rng(0).normal(2.5, 0.3, 4000)
     means = [losses[chosen(losses, 2000, temperature=t, exclude_top=0.0)].mean() for t in (0.05, 0.3, 1.0, 100.0)]
     assert means == sorted(means, reverse=True)
-    uniform = losses[chosen(losses, 2000, by="uniform")].mean()
+    uniform = losses[chosen(losses, 2000, by="uniform", exclude_top=0.0)].mean()
     error = 0.3 / np.sqrt(2000)
     assert abs(uniform - losses.mean()) < 4 * error
     assert abs(means[-1] - losses.mean()) < 4 * error
@@ -62,10 +63,30 @@ def test_one_draw_follows_exp_of_loss_over_temperature():
     assert np.abs(counts / tries - expected).max() < 5 * np.sqrt(0.25 / tries)
 
 
-def test_the_uniform_control_does_not_read_losses_and_another_seed_is_another_draw():
+def test_the_uniform_control_draws_among_the_same_sequences_as_a_choice_by_loss():
+    losses = np.random.default_rng(0).normal(2.5, 0.3, 4000)
+    noise = set(np.argsort(losses)[-400:].tolist())
+    for by in ("loss", "uniform"):
+        found = set(chosen(losses, 2000, by=by, exclude_top=0.1).tolist())
+        assert len(found) == 2000
+        assert not found & noise
+    # All 3600 that are admitted: both draws are then the same set.
+    assert len({frozenset(chosen(losses, 3600, by=by, exclude_top=0.1).tolist()) for by in ("loss", "uniform")}) == 1
+
+
+def test_a_temperature_without_effect_is_refused_and_so_is_no_plain_control():
+    with pytest.raises(ValidationError, match="no `temperature` with `by: uniform`"):
+        rule(by="uniform", temperature=0.1)
+    assert [rule(by="uniform", exclude_top=top).needs_losses for top in (0.0, 0.02)] == [False, True]
+    assert rule(exclude_top=0.0).needs_losses
+
+
+def test_a_control_without_losses_is_another_draw_for_another_seed():
     own = rows(100)
     draws = [(np.arange(100), 50)]
-    one, same, other = (resample(own, draws, None, rule=rule(by="uniform"), seed=s, name="x") for s in (1, 1, 2))
+    one, same, other = (
+        resample(own, draws, None, rule=rule(by="uniform", exclude_top=0.0), seed=s, name="x") for s in (1, 1, 2)
+    )
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 

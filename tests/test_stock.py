@@ -7,6 +7,7 @@ import pytest
 from curricula.stock import Stock, stock_of
 from mixer.plan import plan
 from mixer.recipe import Recipe
+from mixer.types import Plan, Share, StagePlan
 
 STOCK = Stock({"web": 0.5, "qa": 0.5}, {"web": 300, "qa": 10}, {"web": 0, "qa": 15}, 100, 4.0)
 
@@ -57,3 +58,14 @@ def test_a_planned_stage_knows_what_the_others_draw():
     assert found.budget == 100
     assert stock_of(planned, "anneal", max_epochs=4.0).used == {"qa": 30, "code": 0}
     assert sum(found.caps.values()) == pytest.approx(2.0)
+
+
+def test_topics_of_a_source_count_together_where_another_stage_mixes_it_by_topic():
+    share = Share(1.0, 0.5, 5, 50, 0.1)
+    adapt = StagePlan("adapt", 150, 15, {"web/a": share, "web/rest": share, "qa": share})
+    late = StagePlan("late", 50, 5, {"web/a": share})
+    available = {"web/a": 20, "web/rest": 30, "qa": 40}
+    found = stock_of(Plan((adapt, late), available, 10), "adapt", max_epochs=4.0)
+    assert found.mixture == {"web": 1.0, "qa": 0.5}
+    assert found.available == {"web": 500, "qa": 400}
+    assert found.used == {"web": 50, "qa": 0}

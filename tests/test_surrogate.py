@@ -1,5 +1,6 @@
 """The sweep's own runs on a real small model: base losses, losses after a mixture, the same ones again, nothing left behind."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from typer.testing import CliRunner
 
 from curricula.surrogate import TrainedSurrogate
+from curricula.sweep import Job as Wanted
 from mixer.cli import app
-from mixer.errors import RecipeError
+from mixer.errors import PlanError, RecipeError
 from mixer.recipe_file import load
 from tests import toys, training
 from tests.test_build import run_build
@@ -77,9 +79,21 @@ def test_mixer_sweep_trains_what_is_missing_and_says_what_it_found(folder, monke
     assert done.exit_code == 0, done.output
     assert "run 5 of 5: web 0.1, books 0.9, 3,200 tokens, seed 0" in done.stderr
     assert len((folder / "run/sweep/results.jsonl").read_text().splitlines()) == 5
-    assert "answer" in done.stdout
+    *_, verdict = done.stdout.strip().splitlines()
+    assert re.match(r"(answer|no answer \(\w[\w ]*\)): \w", verdict)
     again = CliRunner().invoke(app, ["sweep", "toy.yaml", "--run", "run"])
-    assert "run 1 of 5" not in again.stderr
+    assert (again.exit_code, again.stdout) == (0, done.stdout)
+    assert not re.search(r"run \d of 5", again.stderr)
+
+
+def test_runs_that_cannot_be_planned_are_refused_before_the_first(folder):
+    found = surrogate(folder)
+    good, short = (Wanted({"web": 0.97, "books": 0.03}, tokens, 0) for tokens in (3200, 320))
+    found.check([Wanted({}, 0, 0), good])
+    with pytest.raises(
+        PlanError, match=r"got run 2, which cannot be planned, expected all to be: .*gets 0 of 5 sequences"
+    ):
+        found.check([good, short])
 
 
 def test_a_run_that_holds_nothing_out_cannot_measure(tmp_path):

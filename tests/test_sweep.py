@@ -4,6 +4,7 @@ Losses are simulated from drawn laws with noise of 0.2% of the loss, about what 
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -323,6 +324,22 @@ def test_runs_come_in_rounds_and_end_at_the_budget():
     ]
     assert len(jobs(share(vary={"grid": grid}, max_runs=4), stock(), seed=7)) == 4
     assert len(jobs(share(vary={"grid": grid}, max_tokens=5 * 10**7 - 1), stock(), seed=7)) == 4
+
+
+@pytest.mark.parametrize("length", [512, 2048])
+def test_every_run_holds_whole_sequences_of_what_it_names(length):
+    whole = replace(stock(qa=10**6), sequence_length=length)
+    wanted = jobs(weights(tokens_per_run=500_000), whole, seed=1)
+    assert len(wanted) == 16
+    assert all(part * (500_000 // length) >= 0.99 for job in wanted for part in job.mixture.values() if part)
+
+
+def test_a_share_that_is_less_than_a_sequence_is_refused_with_the_tokens_that_it_needs():
+    whole = replace(STOCK, sequence_length=2048)
+    told = "got 50,000, in which a share of 0.02 of `qa` is less than a sequence of 2,048 tokens, expected 102,400 at least"
+    with pytest.raises(PlanError, match=re.escape(told)):
+        jobs(share(tokens_per_run=50_000), whole, seed=1)
+    assert jobs(share(tokens_per_run=102_400), whole, seed=1)
 
 
 def test_the_baselines_are_among_the_mixtures_that_are_tried():

@@ -105,6 +105,31 @@ def test_case_3_no_answer_is_said_and_no_recipe_written(recipe):
     assert mixer("sweep", recipe, "--losses", "losses.jsonl", "--set", "sweep.widest=0.001").exit_code == 0
 
 
+@pytest.mark.parametrize("sources", ["replay", "[qa]"])
+def test_a_share_of_replay_is_found_and_written(recipe, sources):
+    replayed = RECIPE.replace(
+        "mixture: {web: 6, books: 2, qa: 2}}", "mixture: {web: 3, books: 1}, replay: {share: 0.2, mixture: {qa: 1}}}"
+    )
+    recipe.write_text(replayed.replace("sources: [qa]", f"sources: {sources}"))
+    done = mixer("sweep", recipe, "--losses", "losses.jsonl", "--out", "better.yaml")
+    assert done.exit_code == 0, done.stderr
+    stage = recipe_file.load(Path("better.yaml")).stages[0]
+    assert stage.replay.share == pytest.approx(0.148, abs=0.02)
+    assert stage.mixture == {"web": 3, "books": 1}
+    changed = set(Path("better.yaml").read_text().splitlines()) ^ set(recipe.read_text().splitlines())
+    assert len(changed) == 2
+    assert all(line.endswith("# qa is a guess") for line in changed)
+
+
+def test_another_stage_may_mix_a_swept_source_by_topic(recipe):
+    late = "  - {name: late, token_budget: 1M, mixture: {web: {weight: 1, topics: {physics: 1, rest: 1}}}}\nsweep:"
+    scores = "scores: {topic: {labels: [physics, biology], sources: [web]}}\nstages:"
+    recipe.write_text(RECIPE.replace("sweep:", late).replace("stages:", scores))
+    done = mixer("sweep", recipe, "--losses", "losses.jsonl")
+    assert done.exit_code == 0, done.stderr
+    assert "answer: better than uniform by" in done.stdout
+
+
 def test_overridden_values_are_written_too(recipe):
     arguments = ["--losses", "losses.jsonl", "--out", "better.yaml", "--set", "seed=9"]
     done = mixer("sweep", recipe, *arguments)
@@ -146,7 +171,7 @@ def test_a_surrogate_closes_the_loop_and_a_kill_costs_one_run_at_most(recipe, mo
             rng = np.random.default_rng([round(mixture["qa"] * 10_000), seed])
             return {"science": loss(mixture["qa"], rng)}
 
-    monkeypatch.setattr(command, "open_surrogate", lambda run, recipe, base: Simulated())
+    monkeypatch.setattr(command, "open_surrogate", lambda run, recipe, base, wanted: Simulated())
     assert mixer("sweep", recipe).exit_code == 137
     assert len(Path("runs/science/sweep/results.jsonl").read_text().splitlines()) == 7
     Simulated.dies_after = None

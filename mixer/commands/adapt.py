@@ -1,6 +1,7 @@
 """`mixer adapt`: the next round's plan, or sequences to train on again, from recorded losses."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -38,25 +39,27 @@ def adapt(
     from curricula import rounds
     from curricula.closed_loop import validated_around
     from mixer import tables
+    from mixer.plan import round_name
     from mixer.pools import topic_sources
     from mixer.replan import open_run
 
+    _check({"--losses": losses, "--name": name, "--before": before, "--after": after, "--json": json_ or None})
+    expected = None
     if losses is not None:
         for stage in rounds.resample(run, losses, say=say):
             typer.echo(f"{run}/order/{stage}.npy: ordered by the losses in {losses}")
         return
     if name is not None:
-        pair, whose = validated_around(run, run / "checkpoints" / name, say=say), name
-    elif before is not None and after is not None:
+        training, whose = _training(run, name), name
+        expected = round_name(*rounds.pending_round(run, open_run(run), say))
+        pair = validated_around(run, training, expected, say=say)
+    else:
+        assert before is not None
+        assert after is not None
         recipe = open_run(run)
         sources = sorted({source for stage in recipe.mixed_stages if stage.adapt for source in topic_sources(stage)})
         pair, whose = [rounds.read_losses(path, sources) for path in (before, after)], f"{before}, {after}"
-    else:
-        raise RecipeError(
-            "adapt: got no losses, expected --name, or --before and --after, or --losses",
-            hint="mixer adapt RUN --before step0.json --after step1.json",
-        )
-    found = rounds.adapt(run, *pair, method=whose, say=say)
+    found = rounds.adapt(run, *pair, method=whose, say=say, expected=expected)
     if json_:
         changes = [asdict(change) for change in found.changes]
         typer.echo(json.dumps({"round": found.name, "topics": changes}, indent=2))
@@ -64,3 +67,30 @@ def adapt(
     tables.show_round(found.name, found.changes)
     tables.show_plan(found.planned)
     say(f"next: mixer train {run}")
+
+
+_WAYS = ({"--name", "--json"}, {"--before", "--after", "--json"}, {"--losses"})
+
+
+def _check(options: Mapping[str, object]) -> None:
+    """Refuse options that would have no effect beside the others."""
+    given = [name for name, value in options.items() if value is not None]
+    hint = "mixer adapt RUN --before step0.json --after step1.json"
+    told = "expected --name, or --before and --after, or --losses"
+    named = [name for name in given if name != "--json"]
+    if not named:
+        raise RecipeError(f"adapt: got no losses, {told}", hint=hint)
+    if not any(set(given) <= way for way in _WAYS) or len({"--before", "--after"} & set(named)) == 1:
+        raise RecipeError(f"adapt: got {' and '.join(given)}, {told}", hint=hint)
+
+
+def _training(run: Path, name: str) -> Path:
+    """The folder of a training of the Run, by its name."""
+    folder = run / "checkpoints"
+    known = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if name not in known:
+        raise RecipeError(
+            f"--name: got {name}, no such training, expected one of {folder}; known: {', '.join(known) or 'none'}",
+            hint=f"mixer train {run}",
+        )
+    return folder / name

@@ -69,6 +69,9 @@ def _another(recipe: Any) -> str:
     """An override that gives another mixture over the same shards."""
     stage = recipe.mixed_stages[0]
     place = f"stages.{stage.name}"
+    if stage.adapt is not None:
+        # Its topics must stay: another mixture might leave nothing to adapt.
+        return f"{place}.adapt.alpha={2 * stage.adapt.alpha:g}"
     if stage.replay is not None:
         return f"{place}.replay.share={stage.replay.share / 2:g}"
     weights = stage.mixture if isinstance(stage.mixture, dict) else {}

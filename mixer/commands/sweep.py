@@ -30,7 +30,7 @@ def sweep(
     """
     from curricula.results import read
     from curricula.stock import stock_of
-    from curricula.sweep import analyse, slices_of
+    from curricula.sweep import analyse, asked, slices_of
     from mixer import tables
     from mixer.estimate import estimate
     from mixer.run import write_json
@@ -39,6 +39,7 @@ def sweep(
     if loaded.sweep is None:
         raise RecipeError(f"{path}: got no `sweep`, expected one: what to vary", hint="`mixer schema` describes it")
     _check_place(out, path)
+    written, loaded = loaded, loaded.model_copy(update={"sweep": asked(loaded)})
     target = run_folder(run, loaded)
     plan = estimate(loaded, base=path.parent, run=target, store=store(), say=say).plan
     stock = stock_of(plan, loaded.sweep.stage, max_epochs=loaded.max_epochs)
@@ -57,12 +58,12 @@ def sweep(
     if out is None:
         say(f"next: {report.verdict.advice}; all of it is in {target}/sweep/report.json")
         return
-    _write(out, loaded, path, report, overridden=bool(set_))
+    _write(out, written, path, report, varied=loaded.sweep.vary, overridden=bool(set_))
     say(f"next: mixer plan {out}{spelled(run, None)}")
 
 
-def open_surrogate(run: Path, recipe: Any, base: Path) -> Any:
-    """What trains and evaluates a small model on a mixture, a `curricula.sweep.Surrogate`."""
+def open_surrogate(run: Path, recipe: Any, base: Path, wanted: Any) -> Any:
+    """What trains a small model on a mixture and evaluates it, a `curricula.sweep.Surrogate`; plans all runs first."""
     if recipe.train is None or not (run / "manifest.json").is_file():
         got = "no `train`" if recipe.train is None else f"no finished Run {run}"
         raise RecipeError(
@@ -71,7 +72,9 @@ def open_surrogate(run: Path, recipe: Any, base: Path) -> Any:
         )
     from curricula.surrogate import TrainedSurrogate
 
-    return TrainedSurrogate(run, recipe, base=base, store=store(), say=say)
+    surrogate = TrainedSurrogate(run, recipe, base=base, store=store(), say=say)
+    surrogate.check(wanted)
+    return surrogate
 
 
 def _trained(recipe: Any, base: Path, run: Path, stock: Any) -> Any:
@@ -80,7 +83,7 @@ def _trained(recipe: Any, base: Path, run: Path, stock: Any) -> Any:
     from mixer.run import locked
 
     wanted = jobs(recipe.sweep, stock, seed=recipe.seed)
-    surrogate = open_surrogate(run, recipe, base)
+    surrogate = open_surrogate(run, recipe, base, wanted)
     slices = slices_of(recipe.sweep)
     with locked(run):
         path = run / "sweep" / "results.jsonl"
@@ -99,7 +102,7 @@ def _check_place(out: Path | None, recipe: Path) -> None:
         )
 
 
-def _write(out: Path, recipe: Any, path: Path, report: Any, *, overridden: bool) -> None:
+def _write(out: Path, recipe: Any, path: Path, report: Any, *, varied: Any, overridden: bool) -> None:
     from mixer import recipe_edit
 
     if report.recommended is None:
@@ -109,4 +112,9 @@ def _write(out: Path, recipe: Any, path: Path, report: Any, *, overridden: bool)
         )
     mixture = {name: part.value for name, part in report.recommended.items()}
     text = None if overridden else path.read_text("utf-8-sig")
-    recipe_edit.write(out, recipe, text=text, stage=recipe.sweep.stage, mixture=mixture)
+    stage = next(each for each in recipe.mixed_stages if each.name == recipe.sweep.stage)
+    if stage.replay is None:
+        recipe_edit.write(out, recipe, text=text, stage=stage.name, mixture=mixture)
+    else:
+        share = sum(mixture[name] for name in varied.sources)
+        recipe_edit.write_replay(out, recipe, text=text, stage=stage.name, share=share)
