@@ -176,9 +176,10 @@ def _asked(subject: Subject, tasks: Sequence[Questions]) -> dict[str, np.ndarray
 
 
 def _task(task: Questions) -> Any:
+    from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
 
-    splits = {"test": list(task.items), "shots": list(task.shots)}
+    splits = {"test": Dataset.from_list(list(task.items)), "shots": Dataset.from_list(list(task.shots))}
     own = {
         "task": task.name,
         "custom_dataset": lambda **_: splits,
