@@ -84,7 +84,8 @@ def train(model: Any, method: Method, book: torch.Tensor, *, autocast: bool, rat
     model.train()
     for ids in book[:steps]:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            model(input_ids=ids[None], labels=ids[None], use_cache=False).loss.backward()
+            found = model(input_ids=ids[None], labels=ids[None], use_cache=False).loss
+        found.backward()
         optimizer.step()
         optimizer.zero_grad()
         began = time.perf_counter()
@@ -215,8 +216,7 @@ def peft_osf(given: Inputs, parts: Any, kind: tuple[Any, ...], *, depth: int) ->
             return ((name, value) for name, value in model.named_parameters() if "osf_svd_params" in name)
 
     label, dtype, autocast = kind
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    config = OSFConfig(effective_rank=0.5, target_modules=targets)
+    config = OSFConfig(effective_rank=0.5, target_modules=sorted({name.split(".")[-2] for name in parts}))
     model = get_peft_model(given.model(dtype, depth=depth), config).get_base_model()
     train(model, Adapters(), given.book, autocast=autocast, rate=2e-5)
 
@@ -271,8 +271,8 @@ def watched(base: Path, trained: Path, out: Path, shares: tuple[float, ...]) -> 
     done.set()
     watcher.join()
     size = sum(file.stat().st_size for file in path.glob("*.safetensors")) / 2**20
-    more = (max(peak) - peak[0]) / 2**10
-    return f"{seconds:.1f} s a model of {size:.0f} MiB, at most {more:.0f} MiB of memory (its largest tensor: 108 MiB)"
+    more = f"{(max(peak) - peak[0]) / 2**10:.0f} MiB"
+    return f"{seconds:.1f} s a model of {size:.0f} MiB, at most {more} of memory (its largest tensor: 108 MiB)"
 
 
 def anonymous() -> int:

@@ -26,7 +26,7 @@ from curricula.methods.weights import put, whole
 from curricula.parallel import World
 from mixer import __version__
 from mixer.errors import CheckpointError
-from mixer.run import changed, discard, read_json, staged, write_json
+from mixer.run import changed, discard, link, read_json, staged, write_json
 
 _PREFIX = "step-"
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "*.jinja")
@@ -233,7 +233,12 @@ def export(target: Path, *, model: Any, method: Method, base: Path, world: World
 def publish(checkpoint: Path, target: Path) -> None:
     """Let `target` be the model of a checkpoint, without what only the trainer needs."""
     with staged(target) as scratch:
-        shutil.copytree(checkpoint, scratch, ignore=shutil.ignore_patterns("trainer"), dirs_exist_ok=True)
+        without = shutil.ignore_patterns("trainer")
+        shutil.copytree(checkpoint, scratch, ignore=without, copy_function=_linked, dirs_exist_ok=True)
+
+
+def _linked(source: str, target: str) -> None:
+    link(Path(source), Path(target))
 
 
 def _exported(model: Any, method: Method, base: Path, world: World) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -274,7 +279,7 @@ def _gathered(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, to
     for name, tensor in tensors.items():
         full = whole(tensor).detach()
         if world.is_first:
-            found[name] = full.to("cpu", copy=True).contiguous()
+            found[name] = full.cpu().contiguous()
     return found
 
 

@@ -29,13 +29,28 @@ def before_stage(run: Path, training: Path, name: str, *, say: Say) -> None:
     place = [stage.name for stage in planned.stages].index(name)
     stage = planned.stages[place]
     if stage.resample is not None and not (run / "order" / f"{name}.npy").is_file():
-        resample(run, training / "losses", say=say)
+        resample(run, training / "losses", only=name, say=say)
     pending = next_round(run, recipe, say)
     if stage.round and pending and name == round_name(*pending):
-        begin, end = (_tokens_before(planned, at) for at in (place - 1, place))
-        found = adapt(run, *_validated(training, begin, end), method=training.name, say=say)
+        found = adapt(run, *validated_around(run, training, say=say), method=training.name, say=say)
         told = ", ".join(f"{one.pool} {one.share_before:.3f} -> {one.share_now:.3f}" for one in found.changes)
         say(f"{name}: {told}")
+
+
+def validated_around(run: Path, training: Path, *, say: Say) -> list[dict[str, float]]:
+    """The validation losses of a training at both ends of the round before the next one to be planned.
+
+    Raises:
+        RecipeError: No round is left to be planned.
+        SourceError: There was no validation then.
+    """
+    recipe = open_run(run)
+    planned = plan_of(run, recipe, pools_of_run(run, recipe), say)
+    pending = next_round(run, recipe, say)
+    if pending is None:
+        raise RecipeError(f"{run}: got no round that is still to be planned, expected a stage with `adapt`")
+    place = [stage.name for stage in planned.stages].index(round_name(*pending))
+    return _validated(training, *(_tokens_before(planned, at) for at in (place - 1, place)))
 
 
 def _tokens_before(planned: Plan, place: int) -> int:

@@ -91,7 +91,7 @@ def instruct_job(run: Path, before: Job, settings: Instruct, *, base: Path, stor
     key = digest([[sha256(file) for file in files], sha256(model / "tokenizer.json"), template, _own_template(model)])
     folder = run / ".cache" / "chats" / key
     if not folder.is_dir():
-        with staged(folder) as scratch:
+        with staged(folder, keep=True) as scratch:
             encode_files(files, Chats(model, template=template), scratch)
     counts = read_json(folder / "counts.json")
     left = "".join(f"; left out: {count:,} ({reason})" for reason, count in counts["left out"].items())

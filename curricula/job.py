@@ -100,6 +100,10 @@ def job_of(run: Path, recipe: Recipe, *, name: str, base: Path, store: Path) -> 
     folder = model_folder(settings.model, base=base, store=store, revision=settings.revision)
     check_tokenizer(recipe, folder, base=base, store=store, encoded=rows.tokenizers)
     tracks = [Track(stage["name"], stage["sequences"], order_file(run, stage["name"])) for stage in plan["stages"]]
+    if not any(track.sequences for track in tracks):
+        raise PlanError(
+            f"{run}: got stages without any sequence, expected some", hint="raise token_budget, build again"
+        )
     schedule = schedule_of(recipe, [sequences * rows.sequence_length for sequences in lengths.values()])
     loader = Loader(rows, tracks, per_step=settings.tokens_per_step // rows.sequence_length)
     if checkpoint := checkpoints.latest(run / "checkpoints" / name):

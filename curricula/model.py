@@ -72,7 +72,7 @@ def _packaged(store: Path) -> Path:
     tokenizer = packaged_tokenizer(store)
     target = tokenizer.parent / "model"
     if not target.is_dir():
-        with staged(target) as scratch:
+        with staged(target, keep=True) as scratch:
             _spell_out(scratch, tokenizer)
     return target
 

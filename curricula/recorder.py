@@ -68,7 +68,8 @@ class Recorder:
         self._losses = Losses(job.folder / "losses", job.loader.tracks, position=state.position)
         self._log: Log | None = None
         if world.is_first:
-            truncate(job.folder / "validation.jsonl", "step", state.step)
+            # At the very beginning there is nothing to keep: the first validation is about to be made anew.
+            truncate(job.folder / "validation.jsonl", "step", state.step or -1)
             tensorboard = job.settings.tensorboard
             self._log = Log(job.folder / "metrics.jsonl", step=state.step, tensorboard=tensorboard)
         self._bar = Bar(job.folder.name, total=job.tokens, done=state.tokens, is_shown=world.is_first)

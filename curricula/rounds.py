@@ -19,7 +19,7 @@ from mixer.pools import topic_sources
 from mixer.recipe import Recipe
 from mixer.recipe_stage import Adapt, ResampleStage, Stage
 from mixer.replan import open_run, plan_of, pools_of_run, replan
-from mixer.run import locked, staged
+from mixer.run import link, locked, staged
 from mixer.shortfall import room_of
 from mixer.steps import Say
 from mixer.types import Plan, Pool, StagePlan
@@ -208,12 +208,13 @@ def _flattened(found: Any, sources: list[str]) -> dict[str, float]:
     return flat
 
 
-def resample(run: Path, folder: Path, *, say: Say) -> list[str]:
+def resample(run: Path, folder: Path, *, only: str | None = None, say: Say) -> list[str]:
     """Order the stages that come again by recorded losses; returns the names of those that were waiting.
 
     Args:
         run: A finished Run.
         folder: Holds `<stage>.npy`, (sequences,) the loss of each place, of each stage that comes again.
+        only: Order this stage alone. Default: all that wait.
         say: Takes a line for people.
 
     Raises:
@@ -222,20 +223,24 @@ def resample(run: Path, folder: Path, *, say: Say) -> list[str]:
     """
     with locked(run):
         recipe = open_run(run)
-        waiting = [stage for stage in recipe.stages if isinstance(stage, ResampleStage) and stage.resample.by == "loss"]
+        again = [stage for stage in recipe.stages if isinstance(stage, ResampleStage) and stage.resample.by == "loss"]
+        waiting = [stage for stage in again if only in (None, stage.name)]
         if not waiting:
             raise RecipeError(f"{run}: got no stage that waits for losses, expected one with `resample: {{by: loss}}`")
         planned = plan_of(run, recipe, pools_of_run(run, recipe), say)
-        needed = {each.name for stage in waiting for each in planned.stages if each.stage == stage.resample.stage}
-        found = {
-            each.name: _checked(folder / f"{each.name}.npy", each) for each in planned.stages if each.name in needed
-        }
+        earlier = {stage.resample.stage for stage in waiting}
+        needed = [each for each in planned.stages if each.stage in earlier and each.resample is None]
+        found = {each.name: _checked(folder / f"{each.name}.npy", each) for each in needed}
         with staged(run / LOSSES) as scratch:
+            for path in (run / LOSSES).glob("*.npy"):
+                link(path, scratch / path.name)
             for name, losses in found.items():
+                (scratch / f"{name}.npy").unlink(missing_ok=True)
                 np.save(scratch / f"{name}.npy", losses)
-        done = min(i for i, each in enumerate(planned.stages) if each.resample is not None)
+        names = [stage.name for stage in waiting]
+        done = min(place for place, each in enumerate(planned.stages) if each.name in names)
         replan(run, recipe, Scheduler(), say, done=done)
-        return [stage.name for stage in waiting]
+        return names
 
 
 def _checked(path: Path, stage: StagePlan) -> np.ndarray:

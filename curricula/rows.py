@@ -185,7 +185,7 @@ def _spans(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
     key = digest([[shard["spans_sha256"], shard["first_sequence"]] for shard in index["shards"]])
     target = cache / f"{folder.name}-{key}"
     if not target.is_dir():
-        with staged(target) as scratch:
+        with staged(target, keep=True) as scratch:
             _write_spans(scratch, folder, index)
     places = target / "spans.bin"
     if not places.stat().st_size:

@@ -88,23 +88,16 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
         RecipeError: The model cannot be trained as the recipe says, or the loss is no number any more.
         ShardError: The Run lacks an order, or its shards are damaged.
     """
-    loader, settings, length, final = job.loader, job.settings, job.loader.rows.sequence_length, job.folder / "final"
-    with _owned(job.folder, world), settled(world), _stoppable() as signals:
+    loader, settings, length = job.loader, job.settings, job.loader.rows.sequence_length
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_owned(job.folder, world))
+        stack.enter_context(settled(world))
+        signals = stack.enter_context(_stoppable())
         bench = open_bench(job, world=world, say=say if world.is_first else lambda _: None)
+        recorder = stack.enter_context(contextlib.closing(Recorder(job, bench, world)))
         model, optimizer, state = bench.model, bench.optimizer, bench.state
-        recorder = Recorder(job, bench, world)
         watch = watched(bench) if watched else None
         turn: Turn = watch.turn if watch else "on"
-
-        def validated(stage: str) -> None:
-            found = validate(bench.objective, loader.rows, job.held_out, world=world, micro_batch=bench.micro_batch)
-            recorder.validated(found, state, stage)
-
-        def saved() -> Path:
-            recorder.write()
-            seal = seal_of(job, state, bench.machine)
-            kept = {"model": model, "optimizer": optimizer, "method": job.method, "base": job.base}
-            return checkpoints.save(job.folder, state, seal, **kept, world=world, keep=settings.keep)
 
         def announced() -> None:
             """What comes next may follow from the losses so far, so they are written before it is read."""
@@ -116,7 +109,7 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
 
         stop, checkpoint = False, checkpoints.latest(job.folder)
         if checkpoint is None:
-            validated(loader.tracks[0].name)
+            _validate(job, bench, world, recorder, state, loader.tracks[0].name)
             announced()
         while not stop and turn != "stop" and (step := loader.step(state.position)):
             began = time.perf_counter()
@@ -157,20 +150,40 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
 
             is_end = step.first + step.count == loader.tracks[step.stage].sequences
             if is_end or _is_due(settings.validate_every, state, step.count * length):
-                validated(step.name)
+                _validate(job, bench, world, recorder, state, step.name)
             if is_end:
                 announced()
             if stop or turn != "on" or is_end or _is_due(settings.checkpoint_every, state, step.count * length):
-                checkpoint = saved()
-        recorder.close()
+                recorder.write()
+                checkpoint = _save(job, bench, world, state)
         is_cut = turn == "stop" and loader.step(state.position) is not None
-        if loader.step(state.position) and not is_cut:
+        if (loader.step(state.position) and not is_cut) or checkpoint is None:
             return Trained(None, state, signals[0] if signals else signal.SIGTERM)
         if world.is_first:
-            assert checkpoint is not None
-            checkpoints.publish(checkpoint, final)
+            checkpoints.publish(checkpoint, job.folder / "final")
         world.barrier()
-        return Trained(final, state, is_cut=is_cut)
+        return Trained(job.folder / "final", state, is_cut=is_cut)
+
+
+def _validate(job: Job, bench: Bench, world: World, recorder: Recorder, state: State, stage: str) -> None:
+    if job.held_out:
+        rows, micro_batch = job.loader.rows, bench.micro_batch
+        found = validate(bench.objective, rows, job.held_out, world=world, micro_batch=micro_batch)
+        recorder.validated(found, state, stage)
+
+
+def _save(job: Job, bench: Bench, world: World, state: State) -> Path:
+    return checkpoints.save(
+        job.folder,
+        state,
+        seal_of(job, state, bench.machine),
+        model=bench.model,
+        optimizer=bench.optimizer,
+        method=job.method,
+        base=job.base,
+        world=world,
+        keep=job.settings.keep,
+    )
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 from mixer import __version__, shard
 from mixer.assess import Prepared
 from mixer.context import Context, OpenScore, Synthesize
+from mixer.exports.step import export_all
 from mixer.layout import layout
 from mixer.ledger import Ledger, conserve
 from mixer.ordering import Scheduler, as_json, write_orders
@@ -99,6 +100,7 @@ def build(
         _remove_others(context)
         write_text(run / "recipe.yaml", dump(recipe))
         write_json(run / "plan.json", as_json(planned) | {"seed": recipe.seed})
+        export_all(context)
         manifest = _manifest(context, prepared, ledgers, packed)
         write_json(run / "manifest.json", manifest)
         return Built(planned, ledgers, manifest)
@@ -168,6 +170,7 @@ def _remove_others(context: Context) -> None:
     scores = set(context.recipe.scores.taken)
     keep_only(context.run / "scores", scores)
     kept = {f"{kind} {name}" for kind in ("clean", *_KINDS) for name in names} | _SHARED_STEPS
+    kept |= {f"export {wanted.folder}" for wanted in context.recipe.exports}
     context.steps.keep_only(kept | {f"{kind} {name}" for kind in ("score", "scores") for name in scores})
 
 
@@ -189,6 +192,7 @@ def _manifest(
     if context.recipe.clean.decontaminate:
         steps.append(("decontamination", "decontamination"))
     steps += [(f"scores {score}", f"scores/{score}") for score in context.recipe.scores.taken]
+    steps += [(f"export {wanted.folder}", f"exports/{wanted.folder}") for wanted in context.recipe.exports]
     files = {
         f"{folder}/{file}": {"bytes": size, "sha256": sha256}
         for step, folder in steps

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mixer.cli_group import Group
-from mixer.commands import adapt, build, inspect, retention, sweep, synth, train
+from mixer.commands import adapt, build, explain, export, inspect, retention, sweep, synth, train
 
 app = typer.Typer(
     cls=Group,
@@ -27,6 +27,10 @@ for command in (
     retention.retention,
     adapt.adapt,
     sweep.sweep,
+    explain.trace,
+    explain.why,
+    explain.diff,
+    export.export,
     inspect.recipes,
     inspect.schema,
     inspect.doctor,

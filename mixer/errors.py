@@ -6,7 +6,8 @@ MixerError
 ├── PlanError     the token budgets cannot be met
 ├── ShardError    a shard is corrupt or belongs to another build
 ├── EngineError   a language model cannot be started, reached, or asked any more
-└── CheckpointError  a checkpoint is damaged, or belongs to another training
+├── CheckpointError  a checkpoint is damaged, or belongs to another training
+└── ExportError   an export on disk is not what its Run says
 """
 
 
@@ -40,3 +41,7 @@ class EngineError(MixerError):
 
 class CheckpointError(MixerError):
     """A checkpoint is damaged, or was saved by a training on another plan, order, model or recipe."""
+
+
+class ExportError(MixerError):
+    """An export on disk is not what its Run says."""

@@ -39,7 +39,7 @@ def conserve(run: Path, name: str, cleaned: Sequence[Path]) -> Ledger:
     """
     read = sum(map(rows_of, cleaned))
     kept = scan(run / "documents" / name).select(pl.len()).collect().item()
-    dropped = _dropped(run / "dropped" / name)
+    dropped = dropped_by_reason(run / "dropped" / name)
     failed = int(dropped.filter(pl.col("step") == "failed")["len"].sum())
     if read != kept + dropped["len"].sum():
         raise SourceError(
@@ -58,7 +58,7 @@ def conserve(run: Path, name: str, cleaned: Sequence[Path]) -> Ledger:
     )
 
 
-def _dropped(folder: Path) -> pl.DataFrame:
+def dropped_by_reason(folder: Path) -> pl.DataFrame:
     """Counts by step and by the fixed first part of the reason; a duplicate's reason names its witness instead."""
     is_duplicate = pl.col("step").str.ends_with("_dedup")
     first_part = pl.col("reason").str.split(":").list.first()

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from mixer.baselines import effective_tokens, fresh_equivalent
 from mixer.errors import PlanError
-from mixer.mixture import Sizes, apportion, exact, source_of, spans
+from mixer.mixture import Sizes, apportion, exact, source_of, spans, split
 from mixer.recipe import Recipe
 from mixer.recipe_stage import Part, Ramp, ResampleStage, Stage
 from mixer.shortfall import Asked, fit, remedy, room_of, short
@@ -190,8 +190,10 @@ def _resampled(books: _Books, stage: ResampleStage, index: int, planned: Iterabl
     for each in earlier:
         for pool, share in each.sources.items():
             before[pool] = before.get(pool, 0) + share.sequences
-    counts = {pool: int(exact(own.fraction) * count) for pool, count in before.items()}
-    if not sum(counts.values()):
+    # The total follows from the earlier stage alone: rounds change what each pool gives, never how much in all.
+    total = int(exact(own.fraction) * sum(before.values()))
+    counts = split({pool: Fraction(count, max(1, sum(before.values()))) for pool, count in before.items()}, total)
+    if not total:
         books.problems.append(
             f"{where}: got {own.fraction:g} of {sum(before.values()):,} sequences, expected one at least"
         )
@@ -203,7 +205,6 @@ def _resampled(books: _Books, stage: ResampleStage, index: int, planned: Iterabl
                 f" raise max_epochs to {math.ceil(need * 100) / 100:g} or lower the fraction"
             )
     books.use(counts)
-    total = sum(counts.values())
     shares = {pool: Fraction(count, total) if total else Fraction(0) for pool, count in counts.items()}
     sources = {pool: _share(books, pool, float(shares[pool]), shares[pool], count) for pool, count in counts.items()}
     tokens = total * books.recipe.sequence_length

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt
 
+from mixer.recipe_exports import Export
 from mixer.recipe_retention import Retention
 from mixer.recipe_scores import Scores
 from mixer.recipe_section import Count, Language, Name, Section, Share
@@ -146,6 +147,8 @@ class Recipe(Section):
     sweep: Sweep | None = None
     train: Train | None = None
     """How `mixer train` trains on what was built."""
+    exports: tuple[Export, ...] = ()
+    """What to write for other trainers, below `exports/` of the Run."""
     retention: Retention | None = None
     """What training must keep, measured before and after."""
 

@@ -10,6 +10,7 @@ from mixer import recipe_file, recipe_yaml
 from mixer.errors import RecipeError
 from mixer.mixture import allocate
 from mixer.recipe import Recipe
+from mixer.recipe_stage import Stage
 from mixer.run import write_text
 
 _PARTS = 10_000
@@ -51,7 +52,10 @@ def _rounded(stage: str, mixture: Mapping[str, float]) -> dict[str, float]:
 
 def _with_mixture(recipe: Recipe, stage: str, weights: Mapping[str, float]) -> Recipe:
     stages = [
-        found.model_copy(update={"mixture": weights}) if found.name == stage else found for found in recipe.stages
+        found.model_copy(update={"mixture": {name: weights[name] for name in dict(found.mixture)}})
+        if isinstance(found, Stage) and found.name == stage
+        else found
+        for found in recipe.stages
     ]
     return recipe.model_copy(update={"stages": tuple(stages)})
 

@@ -17,7 +17,9 @@ from mixer import (
     recipe_retention_problems,
     recipe_scores_problems,
     recipe_stage_problems,
+    recipe_sweep_problems,
     recipe_synth_problems,
+    recipe_train_problems,
 )
 from mixer.recipe import Recipe, TokenizerSpec
 from mixer.recipe_section import PACKAGED
@@ -235,7 +237,21 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _idle_tokens(tree)
     yield from recipe_synth_problems.find(tree, unknown)
     yield from recipe_scores_problems.find(tree, unknown)
+    yield from recipe_sweep_problems.find(tree, unknown)
+    yield from recipe_train_problems.find(tree)
     yield from recipe_retention_problems.find(tree, unknown)
+    yield from _repeated_exports(tree)
+
+
+def _repeated_exports(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    exports = tree.get("exports")
+    first: dict[tuple[Any, ...], int] = {}
+    for index, export in enumerate(exports if isinstance(exports, list) else []):
+        if isinstance(export, dict):
+            same = (export.get("format"), export.get("mode", "premixed"), export.get("content", "tokens"))
+            if first.setdefault(same, index) != index:
+                told = f"got the same format, mode and content as exports.{first[same]}, expected each once"
+                yield Problem(("exports", index), told, ("exports", index))
 
 
 def _idle_tokens(tree: Mapping[str, Any]) -> Iterator[Problem]:

@@ -22,15 +22,15 @@ class Segment(Section):
     warmup: Amount = 0.01
     """The rate rises in a line from `start` to the peak over these first tokens."""
     start: Rate = 0.0
-    """The rate at the first token. Re-warming goes on from another segment with that one's last rate."""
+    """The rate at the first token, as a share of the peak; re-warming begins where the segment before has ended."""
     cooldown: Amount | None = None
     """`infinite`: the cosine from the peak down to `hold`. Default: 0.3."""
     hold: Rate | None = None
-    """`infinite`: the rate that is held, from which any later stage can go on. Default: 0.5."""
+    """`infinite`: the rate that is held, as a share of the peak; any later stage can go on from it. Default: 0.5."""
     decay: Amount | None = None
     """`wsd`, `infinite`: the last tokens, over which the rate falls to `final`. Default: 0.1."""
     final: Rate | None = None
-    """The rate at the last token, of every schedule but `constant`. Default: 0.1."""
+    """The rate at the last token, as a share of the peak, of every schedule but `constant`. Default: 0.1."""
 
 
 class LearningRate(Segment):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mixer.context import Context
 from mixer.errors import SourceError
+from mixer.exports.step import export_all
 from mixer.history import read_history, revisions_of
 from mixer.ordering import Scheduler, as_json, write_orders
 from mixer.plan import plan
@@ -67,6 +68,7 @@ def replan(run: Path, recipe: Recipe, scheduler: Scheduler, say: Say, *, done: i
         )
     write_realised(context, planned, pools)
     write_json(run / "plan.json", as_json(planned) | {"seed": recipe.seed})
+    export_all(context)
     _amend_manifest(context)
     return planned
 
@@ -84,14 +86,16 @@ def _hashes(run: Path, planned: Plan, done: int) -> list[str]:
 
 
 def _amend_manifest(context: Context) -> None:
-    """The manifest with the new files of `order/` and `realised/`."""
+    """The manifest with the new files of `order/`, `realised/` and `exports/`."""
     path = context.run / "manifest.json"
     manifest = read_json(path)
-    steps = ("order", "realised")
-    kept = {name: found for name, found in manifest["files"].items() if name.partition("/")[0] not in steps}
+    steps = {"order": "order", "realised": "realised"}
+    steps |= {f"export {wanted.folder}": f"exports/{wanted.folder}" for wanted in context.recipe.exports}
+    again = ("order", "realised", "exports")
+    kept = {name: found for name, found in manifest["files"].items() if name.partition("/")[0] not in again}
     new = {
-        f"{step}/{file}": {"bytes": size, "sha256": digest}
-        for step in steps
+        f"{folder}/{file}": {"bytes": size, "sha256": digest}
+        for step, folder in steps.items()
         for file, (size, digest) in context.steps.files(step).items()
     }
     write_json(path, manifest | {"files": kept | new, "timings": context.steps.timings()})

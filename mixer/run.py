@@ -35,10 +35,13 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def staged(target: Path) -> Iterator[Path]:
+def staged(target: Path, *, keep: bool = False) -> Iterator[Path]:
     """A scratch folder that becomes `target` when the block ends well; an older `target` is replaced.
 
-    Two processes that finish the same content-addressed result leave one of the two, which are equal.
+    Args:
+        target: The folder to make.
+        keep: Leave a `target` that another process finished meanwhile, for a result that its content names: the two
+            are equal, and that process may be reading its own.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.parent / f"{_SCRATCH}{os.getpid()}-{target.name}"
@@ -47,7 +50,7 @@ def staged(target: Path) -> Iterator[Path]:
     try:
         yield scratch
         _sync(scratch)
-        if target.exists():
+        if target.exists() and not keep:
             old = target.parent / f"{_SCRATCH}old-{os.getpid()}-{target.name}"
             target.rename(old)
             scratch.rename(target)

@@ -244,6 +244,8 @@ def index_of(folder: Path) -> dict[str, Any]:
 class Sequences:
     """The packed sequences of one source, by number: `sequences[i]` is (sequence_length,) ids.
 
+    `maps` holds its files, (sequences, sequence_length) each, and `firsts` the number of each one's first sequence.
+
     Raises:
         ShardError: The folder holds no shards, or a file's size is not what its index says.
     """
@@ -253,8 +255,8 @@ class Sequences:
         index = index_of(folder)
         self.sequence_length: int = index["sequence_length"]
         self._dtype = np.dtype(index["dtype"])
-        self._firsts = [shard["first_sequence"] for shard in index["shards"]]
-        self._maps = [self._open(folder, shard) for shard in index["shards"]]
+        self.firsts: list[int] = [shard["first_sequence"] for shard in index["shards"]]
+        self.maps = [self._open(folder, shard) for shard in index["shards"]]
         self._sequences: int = index["sequences"]
 
     def _open(self, folder: Path, shard: dict[str, Any]) -> np.ndarray:
@@ -271,6 +273,6 @@ class Sequences:
     def __getitem__(self, sequence: int) -> np.ndarray:
         if not 0 <= sequence < self._sequences:
             raise IndexError(sequence)
-        shard = int(np.searchsorted(self._firsts, sequence, side="right")) - 1
-        ids: np.ndarray = self._maps[shard][sequence - self._firsts[shard]]
+        shard = int(np.searchsorted(self.firsts, sequence, side="right")) - 1
+        ids: np.ndarray = self.maps[shard][sequence - self.firsts[shard]]
         return ids

@@ -1,6 +1,6 @@
 """What people read: the plan, the ledgers, the costs and the doctor's findings as tables on stdout."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -241,4 +241,38 @@ def show_checks(checks: Sequence["Check"]) -> None:
         table.add_row(check.state, check.name, check.detail)
         if check.hint:
             table.add_row("", "", f"hint: {check.hint}")
+    _print(table)
+
+
+def show_exports(records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what was exported, a line a set, and what a blend becomes."""
+    table = _table("export", "set", "sequences", "dtype", "files", "bytes", left=2)
+    for name, record in records.items():
+        for number, (part, sequences) in enumerate(record["sets"].items()):
+            sizes = [file["bytes"] for file in record["files"].values()]
+            rest = ("", "") if number else (f"{len(sizes):,}", f"{sum(sizes):,}")
+            table.add_row(name, part, f"{sequences:,}", record["dtype"], *rest)
+    _print(table)
+    for name, record in records.items():
+        if "blend" in record:
+            show_blend(name, record["blend"])
+
+
+def show_blend(name: str, blend: Mapping[str, Any]) -> None:
+    """Print what a trainer makes of a blended export's weights."""
+    table = _table("stage", "source", "asked", "planned", "becomes", "share", "epochs", left=2)
+    for stage, sources in blend["stages"].items():
+        for source, share in sources.items():
+            numbers = (f"{share['asked']:.2%}", f"{share['planned']:,}", f"{share['predicted']:,}")
+            table.add_row(stage, source, *numbers, f"{share['predicted_fraction']:.2%}", f"{share['epochs']:.2f}")
+    _print(f"{name}: {blend['rule']}", table)
+
+
+def show_verified(found: Mapping[str, Iterable[Any]]) -> None:
+    """Print what was read back, with which reader."""
+    table = _table("export", "set", "read with", "tokens equal", "documents equal", left=3)
+    for name, rows in found.items():
+        for row in rows:
+            documents = "" if row.documents is None else f"{row.documents:,}"
+            table.add_row(name, row.set, row.reader, f"{row.tokens:,}" if row.tokens else "", documents)
     _print(table)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from curricula.closed_loop import before_stage, check_validation
+from mixer.cli import app
 from mixer.errors import RecipeError, SourceError
 from mixer.recipe_file import load
 from tests import training
@@ -102,3 +104,16 @@ def test_all_rounds_of_a_stage_share_its_learning_rate(folder):
     job = training.job(folder)
     assert len(job.schedule.legs) == 1
     assert job.schedule.legs[0].tokens == job.tokens
+
+
+def test_rounds_may_be_planned_by_hand_from_a_trainings_losses(folder, trained, tmp_path):
+    run = training.copied(folder, tmp_path / "by-hand") / "run"
+    shutil.copytree(trained[0] / "run/checkpoints", run / "checkpoints")
+    for expected in ("learn-2", "learn-3"):
+        done = CliRunner().invoke(app, ["adapt", str(run), "--name", "plain", "--json"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["round"] == expected
+    by_itself = json.loads((trained[0] / "run/adapt/history.json").read_text())
+    assert json.loads((run / "adapt/history.json").read_text()) == by_itself
+    done = CliRunner().invoke(app, ["adapt", str(run), "--name", "plain"])
+    assert "got no round that is still to be planned" in done.stderr

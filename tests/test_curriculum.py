@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,17 @@ def built(corpus):
     return corpus / "built", made, said
 
 
+@pytest.fixture(scope="module")
+def copied(corpus, built):
+    """Makes a copy of the Run under another name, so that only what a test changes is built again."""
+
+    def copy(name: str, **changes):
+        shutil.copytree(built[0], corpus / name)
+        return build_in(corpus, name, **changes)
+
+    return copy
+
+
 def order_of(run: Path, stage: str) -> np.ndarray:
     return np.load(run / "order" / f"{stage}.npy")
 
@@ -180,20 +192,20 @@ def test_case_5_what_the_order_came_to_is_stored_and_drawn(built):
     assert (run / "realised/learn-1.svg").read_text().count("web/biology") >= 1
 
 
-def test_case_6_a_stage_that_waits_for_losses_says_so_and_a_control_does_not(corpus, built):
+def test_case_6_a_stage_that_waits_for_losses_says_so_and_a_control_does_not(corpus, built, copied):
     run, _, said = built
     assert not (run / "order/again.npy").exists()
     assert "stage `again` waits for the losses of `learn`: train it, then mixer adapt" in said
     stages = [STAGES[0], STAGES[1] | {"resample": {"stage": "learn", "by": "uniform"}}]
-    made, _ = build_in(corpus, "control", stages=stages)
+    made, _ = copied("control", stages=stages)
     rows = order_of(corpus / "control", "again")
     assert len(rows) == made.plan.stages[-1].sequences
     earlier = np.concatenate([order_of(corpus / "control", f"learn-{n}") for n in (1, 2, 3)])
     assert {tuple(row) for row in rows.tolist()} <= {tuple(row) for row in earlier.tolist()}
 
 
-def test_case_7_rounds_adapt_and_leave_what_was_trained_on_as_it_is(corpus):
-    build_in(corpus, "adapted")
+def test_case_7_rounds_adapt_and_leave_what_was_trained_on_as_it_is(corpus, copied):
+    copied("adapted")
     run = corpus / "adapted"
     before = {name: order_of(run, name) for name in ("learn-1", "learn-2", "learn-3", "last")}
     shards = hashes(run, "shards")
@@ -239,8 +251,8 @@ def nothing_repeats_before_exhaustion(run: Path, plan) -> None:
     assert checked > 2
 
 
-def test_case_8_losses_order_the_stage_that_waits(corpus, built):
-    made, _ = build_in(corpus, "losses")
+def test_case_8_losses_order_the_stage_that_waits(corpus, copied):
+    made, _ = copied("losses")
     run, folder = corpus / "losses", corpus / "npy"
     folder.mkdir()
     for stage in made.plan.stages[:3]:
@@ -248,6 +260,8 @@ def test_case_8_losses_order_the_stage_that_waits(corpus, built):
     assert rounds.resample(run, folder, say=lambda _: None) == ["again"]
     rows = order_of(run, "again")
     assert len(rows) == made.plan.stages[3].sequences
+    with pytest.raises(RecipeError, match="got no stage that waits for losses"):
+        rounds.resample(run, folder, only="last", say=lambda _: None)
     np.save(folder / "learn-2.npy", np.full(made.plan.stages[1].sequences, np.nan))
     with pytest.raises(SourceError, match=r"got 0 numbers in the shape \(20,\), expected 20, one a place"):
         rounds.resample(run, folder, say=lambda _: None)
@@ -256,8 +270,8 @@ def test_case_8_losses_order_the_stage_that_waits(corpus, built):
         rounds.resample(run, folder, say=lambda _: None)
 
 
-def test_another_order_packs_this_source_anew_and_no_other(corpus):
-    build_in(corpus, "repack")
+def test_another_order_packs_this_source_anew_and_no_other(corpus, copied):
+    copied("repack")
     before = hashes(corpus / "repack", "shards")
     _, said = build_in(corpus, "repack", stages=[STAGES[0] | {"order": {}}, *STAGES[1:]])
     after = hashes(corpus / "repack", "shards")
@@ -268,8 +282,8 @@ def test_another_order_packs_this_source_anew_and_no_other(corpus):
     assert "skip shards books: nothing changed" in said
 
 
-def test_rounds_of_another_plan_are_set_aside_not_applied(corpus):
-    build_in(corpus, "aside")
+def test_rounds_of_another_plan_are_set_aside_not_applied(corpus, copied):
+    copied("aside")
     run, losses = corpus / "aside", {"web/biology": 2.0, "web/rest": 3.0}
     rounds.adapt(run, losses, losses | {"web/rest": 4.0}, method="by hand", say=lambda _: None)
     stages = [STAGES[0] | {"token_budget": 64 * 90}, *STAGES[1:]]
@@ -280,8 +294,8 @@ def test_rounds_of_another_plan_are_set_aside_not_applied(corpus):
     )
 
 
-def test_adapt_names_the_topic_that_lacks_a_loss_and_says_when_no_round_is_left(corpus):
-    build_in(corpus, "lacks", stages=[STAGES[0] | {"adapt": {"rounds": 2}}])
+def test_adapt_names_the_topic_that_lacks_a_loss_and_says_when_no_round_is_left(corpus, copied):
+    copied("lacks", stages=[STAGES[0] | {"adapt": {"rounds": 2}}])
     run, losses = corpus / "lacks", {"web/biology": 2.0}
     with pytest.raises(RecipeError, match="got no loss of web/rest, expected one of each topic"):
         rounds.adapt(run, losses, losses, method="by hand", say=lambda _: None)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, Glm4Config, Glm4ForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from curricula.methods.block_expansion import BlockExpansion, interleaved, least_critical
 from mixer.errors import RecipeError
@@ -147,6 +147,19 @@ def test_behind_a_norm_the_gain_is_shut_because_zeroed_matrices_have_huge_gradie
     matrices = first_gradients(model, shut={**opened, "self_attn.o_proj.weight": 0.0, "mlp.down_proj.weight": 0.0})
     assert gains < 3 * largest
     assert matrices > 100 * gains
+
+
+def test_the_norms_of_glm_have_other_names():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
+    config = Glm4Config(**sizes, num_attention_heads=4, num_key_value_heads=2, pad_token_id=0, eos_token_id=2)
+    model = Glm4ForCausalLM(config).eval()
+    before = logits(model)
+    expansion = method(groups=1)
+    assert torch.equal(logits(expansion.prepare(model)), before)
+    assert expansion._shut == {"post_self_attn_layernorm.weight": 0.0, "post_mlp_layernorm.weight": 0.0}
+    train(model, expansion, 2)
+    assert min(expansion.figures(model).values()) > 0
 
 
 def test_with_train_all_the_old_blocks_train_too():

@@ -187,7 +187,7 @@ def test_a_stage_again_takes_the_same_part_of_every_pool_and_counts_as_repetitio
     again = {"name": "again", "resample": {"stage": "learn", "fraction": 0.5}}
     planned = plan(recipe([ROUNDS, again]), AVAILABLE)
     last = planned.stages[-1]
-    assert (last.resample, last.sequences) == ("learn", 22 + 22 + 15)
+    assert (last.resample, last.sequences) == ("learn", 23 + 22 + 15)
     assert last.sources["books"].sequences == 15
     assert last.sources["books"].epochs == (30 + 15) / 20
 

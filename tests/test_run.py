@@ -33,6 +33,15 @@ def test_a_failure_leaves_the_old_result(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_result_that_its_content_names_stays_where_another_process_reads_it(tmp_path):
+    with staged(tmp_path / "out", keep=True) as scratch:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "a").write_text("theirs")
+        (scratch / "a").write_text("ours")
+    assert (tmp_path / "out" / "a").read_text() == "theirs"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_what_a_kill_left_behind_is_swept(tmp_path):
     for name in (".partial-1-x", "shards/.partial-2-web", ".cache/clean/.partial-3-abc"):
         (tmp_path / name).mkdir(parents=True)

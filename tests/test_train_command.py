@@ -101,6 +101,11 @@ def test_a_run_of_another_plan_is_refused(built, tmp_path):
     with pytest.raises(PlanError, match="got a plan of other stages than its recipe's"):
         training.job(built, "plain", "stages.adapt.name=adopt")
     folder = training.copied(built, tmp_path)
+    plan = json.loads((folder / "run/plan.json").read_text())
+    empty = plan | {"stages": [stage | {"sequences": 0} for stage in plan["stages"]]}
+    (folder / "run/plan.json").write_text(json.dumps(empty))
+    with pytest.raises(PlanError, match=r"got stages without any sequence, expected some"):
+        training.job(folder)
     (folder / "run/plan.json").unlink()
     with pytest.raises(PlanError, match=r"got no plan.json, expected a Run that was built"):
         training.job(folder)

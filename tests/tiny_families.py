@@ -72,7 +72,8 @@ def train(model, method, steps, *, start=0, optimizer=None, autocast=False, **se
     for step in range(start, start + steps):
         tokens = ids(2, 12, seed=100 + step)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+            loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
+        loss.backward()
         method.before_step(model)
         optimizer.step()
         optimizer.zero_grad()

@@ -29,7 +29,12 @@ _PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
 RECORD = "block_expansion"
 """Key of `config.json` under which an expanded model tells which blocks are new, and how they are shut."""
 _PASSING = ("training", "gradient_checkpointing")
-_KINDS = {"attention": ("self_attn.", "post_attention"), "mlp": ("mlp.", "post_feedforward")}
+_NORMS_AFTER = (
+    ("post_attention_layernorm", "post_feedforward_layernorm"),
+    ("post_self_attn_layernorm", "post_mlp_layernorm"),
+)
+"""Norms of what attention and MLP put out: of Gemma and OLMo 2, of GLM 4."""
+_KINDS = {"attention": ("self_attn.", "post_attention", "post_self_attn"), "mlp": ("mlp.", "post_feed", "post_mlp")}
 _PROBE = 32
 """Tokens on which the logits are compared; every position of an identity is one, so a few show it."""
 
@@ -216,9 +221,9 @@ def _decoder(model: Any) -> Any:
 
 def _shut(block: Any) -> dict[str, float]:
     """Tensors of a block, and the value at which it adds nothing to the residual stream."""
-    if hasattr(block, "post_feedforward_layernorm"):
-        names = ("post_attention_layernorm", "post_feedforward_layernorm")
-        return {f"{name}.weight": _silent(block.get_submodule(name)) for name in names}
+    for names in _NORMS_AFTER:
+        if all(hasattr(block, name) for name in names):
+            return {f"{name}.weight": _silent(block.get_submodule(name)) for name in names}
     found: dict[str, float] = {}
     for path in ("self_attn.o_proj", "mlp.down_proj"):
         try:

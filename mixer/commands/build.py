@@ -1,6 +1,7 @@
 """`mixer build`: from a recipe to a Run."""
 
 import json
+import shlex
 from contextlib import nullcontext
 from typing import Annotated, Any
 
@@ -60,7 +61,8 @@ def build(
     tables.show_ledgers(built.ledgers, built.manifest["sources"])
     tables.show_plan(built.plan)
     typer.echo(f"Run: {target}")
-    say(f"next: change the mixture in seconds: mixer build {recipe}{spelled(run, set_)} --set {_another(loaded)}")
+    again = f"change the mixture in seconds: mixer build {recipe}{spelled(run, set_)} --set {_another(loaded)}"
+    say(f"next: mixer train {shlex.quote(str(target))}\nor {again}" if loaded.train else f"next: {again}")
 
 
 def _another(recipe: Any) -> str:

@@ -1,0 +1,88 @@
+"""`mixer trace`, `mixer why`, `mixer diff`: where a sequence comes from, where a document went, what changed."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mixer.commands.options import Json, RunPath, store
+from mixer.errors import RecipeError
+
+Base = Annotated[Path, typer.Option(help="Folder that the recipe's relative paths start from: the recipe's own.")]
+
+
+def trace(
+    run: RunPath,
+    stage: Annotated[str | None, typer.Option(help="A stage of the plan.", show_default=False)] = None,
+    index: Annotated[int, typer.Option(help="Which sequence of the stage, from 0.")] = 0,
+    shard: Annotated[
+        str | None, typer.Option(metavar="SOURCE/FILE", help="A shard, instead of a stage.", show_default=False)
+    ] = None,
+    offset: Annotated[int, typer.Option(help="Which token of the shard, from 0.")] = 0,
+    base: Base = Path(),
+    json_: Json = False,
+) -> None:
+    """Show what fills a training sequence: documents, addresses, bytes of texts, scores, how a model wrote it.
+
+    Example: mixer trace runs/quickstart --stage adapt --index 12
+    """
+    from mixer import explained
+    from mixer.replan import open_run
+    from mixer.tokens import load
+    from mixer.trace import trace_shard, trace_stage
+
+    if (stage is None) == (shard is None):
+        raise RecipeError("trace: got no place, or two, expected one", hint="name --stage and --index, or --shard")
+    recipe = open_run(run)
+    encoder = load(recipe.tokenizer, base, store())
+    if stage is not None:
+        found = trace_stage(run, recipe, encoder, stage=stage, index=index)
+    else:
+        found = trace_shard(run, encoder, shard=str(shard), offset=offset)
+    _print(found, explained.trace_lines, json_=json_)
+
+
+def why(
+    run: RunPath,
+    document: Annotated[str, typer.Argument(metavar="DOCUMENT_ID", help="Such as `pages/tides.html#0`.")],
+    json_: Json = False,
+) -> None:
+    """Say what became of a document: the step that ended it, or the sequences and stages that hold it.
+
+    Example: mixer why runs/quickstart "sample/science/tides.html#0"
+    """
+    from mixer import explained
+    from mixer.replan import open_run
+    from mixer.why import why as explain
+
+    found = explain(run, open_run(run), document)
+    if json_:
+        typer.echo(json.dumps([asdict(fate) for fate in found], indent=2, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(explained.fate_lines(found)))
+
+
+def diff(
+    run: RunPath,
+    other: Annotated[Path, typer.Argument(metavar="RUN", help="Another Run folder.")],
+    json_: Json = False,
+) -> None:
+    """Show what differs between two Runs: recipe, documents, scores, shares, and which steps were made otherwise.
+
+    Example: mixer diff runs/quickstart runs/other
+    """
+    from mixer import explained
+    from mixer.diff import diff as compare
+    from mixer.replan import open_run
+
+    found = compare(run, other, (open_run(run), open_run(other)))
+    _print(found, explained.difference_lines, json_=json_)
+
+
+def _print(found: Any, lines: Any, *, json_: bool) -> None:
+    if json_:
+        typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False, default=str))
+    else:
+        typer.echo("\n".join(lines(found)))

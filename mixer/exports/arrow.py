@@ -1,0 +1,110 @@
+"""A `datasets.DatasetDict` on disk, as `load_from_disk` reads it: what LLaMA-Factory and Axolotl take pre-tokenized.
+
+Columns `input_ids`, `attention_mask`, `labels`: padding is masked and carries no label. The split is `train`, which is
+what they look for.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mixer.exports.folder import Folder
+from mixer.exports.parquet import dtype, text_tables
+from mixer.exports.rows import Rows
+from mixer.exports.target import Told, checked, parts
+from mixer.recipe_exports import Export
+from mixer.run import digest
+
+FILE_BYTES = 1 << 28
+IGNORED = -100
+SPLIT = "train"
+staged = False
+_BYTES_A_TOKEN = 9
+_TEXT = {"id": "string", "text": "large_string", "source": "string"}
+_IDS = {"input_ids": "int32", "attention_mask": "int8", "labels": "int32"}
+__all__ = ["documents", "dtype", "read", "staged", "texts", "write"]
+
+
+def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
+    """Write `dataset_dict.json` and the split `train`, of a blended source in a folder of its own."""
+    limit = export.file_bytes or FILE_BYTES
+    length = rows.facts.sequence_length
+    split = name if export.mode == "premixed" else f"{name}/{SPLIT}"
+    if export.content == "text":
+        files = _write(folder, f"{split}/data-00000.arrow", text_tables(rows))
+        features: dict[str, Any] = {key: {"dtype": kind, "_type": "Value"} for key, kind in _TEXT.items()}
+    else:
+        checked(dtype(rows.facts.vocab_size), rows.facts)
+        files = []
+        for number, part in parts(rows, limit // (length * _BYTES_A_TOKEN)):
+            files += _write(folder, f"{split}/data-{number:05d}.arrow", _tables(part))
+        features = {key: _list(kind, length) for key, kind in _IDS.items()}
+    about = {"citation": "", "description": "", "features": features, "homepage": "", "license": ""}
+    folder.text(f"{split}/dataset_info.json", json.dumps(about, indent=2))
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": file.rpartition("/")[2]} for file in files],
+        "_fingerprint": digest([folder.files[file]["xxh3_128"] for file in files])[:16],
+        **dict.fromkeys(("_format_columns", "_format_type", "_split")),
+        "_format_kwargs": {},
+        "_output_all_columns": False,
+    }
+    folder.text(f"{split}/state.json", json.dumps(state, indent=2, sort_keys=True))
+    folder.text(f"{split.removesuffix(SPLIT)}dataset_dict.json", json.dumps({"splits": [SPLIT]}))
+
+
+def _list(kind: str, length: int) -> dict[str, Any]:
+    return {"feature": {"dtype": kind, "_type": "Value"}, "length": length, "_type": "List"}
+
+
+def _write(folder: Folder, name: str, tables: Iterator[pa.Table]) -> list[str]:
+    if name in folder:
+        return [name]
+    first = next(tables)
+    with folder.file(name) as out, pa.ipc.new_stream(out, first.schema) as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)
+    return [name]
+
+
+def _tables(rows: Rows) -> Iterator[pa.Table]:
+    length = rows.facts.sequence_length
+    for tokens, found in zip(rows.tokens(), rows.pieces(), strict=True):
+        ids, real = tokens.astype(np.int32).reshape(-1), np.repeat(~found.padding, found.length)
+        labels = np.where(real, ids, np.int32(IGNORED))
+        columns: dict[str, np.ndarray] = {"input_ids": ids, "attention_mask": real.astype(np.int8), "labels": labels}
+        yield pa.table({key: _fixed(column, length) for key, column in columns.items()})
+
+
+def _fixed(values: np.ndarray, length: int) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values), length)
+
+
+def _batches(folder: Path, name: str) -> Iterator[pa.RecordBatch]:
+    split = folder / name if name == SPLIT else folder / name / SPLIT
+    for file in json.loads((split / "state.json").read_text("utf-8"))["_data_files"]:
+        with pa.memory_map(str(split / file["filename"])) as source, pa.ipc.open_stream(source) as stream:
+            yield from stream
+
+
+def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:
+    """Yield the rows."""
+    for batch in _batches(folder, name):
+        yield batch.column("input_ids").flatten().to_numpy().reshape(-1, told["sequence_length"])
+
+
+def documents(folder: Path, name: str, told: Told) -> Iterator[np.ndarray] | None:
+    """None: documents end at the end-of-text token alone."""
+    del folder, name, told
+    return None
+
+
+def texts(folder: Path, name: str, told: Told) -> Iterator[tuple[str, str]]:
+    """Yield id and text of every row, in order."""
+    del told
+    for batch in _batches(folder, name):
+        yield from zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True)

@@ -1,0 +1,79 @@
+"""OLMo-core's arrays: raw ids named `.npy` (without numpy's header), and the documents' places beside them, `.csv.gz`.
+
+`NumpyFSLDataset` cuts each file into windows of sequence_length from its start: every window is one of our sequences.
+Never `np.save`: the header would be read as tokens.
+"""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from mixer.exports.folder import Folder
+from mixer.exports.rows import Rows
+from mixer.exports.target import Told, blocks, checked, document_lengths, flat, mapped, parts
+from mixer.recipe_exports import Export
+
+FILE_BYTES = 1 << 30
+staged = True
+
+
+def dtype(vocab_size: int) -> np.dtype:
+    """The smallest of uint8, uint16 and uint32 that holds every id: OLMo-core's own rule."""
+    return next(np.dtype(kind) for kind in ("<u1", "<u2", "<u4") if vocab_size - 1 <= np.iinfo(kind).max)
+
+
+def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
+    """Write `NAME-00000.npy`, `NAME-00000.csv.gz` and so on; a blended source is one file (see `realised.olmo`)."""
+    ids = checked(dtype(rows.facts.vocab_size), rows.facts)
+    blended = export.mode == "blended"
+    room = (export.file_bytes or FILE_BYTES) // (rows.facts.sequence_length * ids.itemsize)
+    for number, part in parts(rows, len(rows) if blended else room):
+        flat(folder, f"{name}-{number:05d}.npy", part, ids)
+        file = f"{name}-{number:05d}.csv.gz"
+        if file not in folder:
+            with folder.file(file) as out, gzip.GzipFile("", "wb", 1, out, mtime=0) as packed:
+                for text in _lines(document_lengths(part, merge=blended)):
+                    packed.write(text)
+
+
+def _lines(lengths: Iterator[np.ndarray]) -> Iterator[bytes]:
+    """`start,end` of each document, end exclusive, a line each."""
+    end = 0
+    for part in lengths:
+        ends = end + np.cumsum(part)
+        places = pl.DataFrame({"start": ends - part, "end": ends})
+        yield places.write_csv(include_header=False).encode()
+        end = int(ends[-1]) if len(part) else end
+
+
+def files(folder: Path, name: str) -> list[Path]:
+    """A set's arrays, in order."""
+    return sorted(path for path in folder.glob("*.npy") if path.stem.rpartition("-")[0] == name)
+
+
+def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:
+    """Yield the windows of every file."""
+    length = told["sequence_length"]
+    for path in files(folder, name):
+        ids = mapped(path, np.dtype(told["dtype"]))
+        yield from blocks(ids[: len(ids) // length * length].reshape(-1, length), 1 << 11)
+
+
+def documents(folder: Path, name: str, told: Told) -> Iterator[np.ndarray] | None:
+    """Yield the documents' lengths from `.csv.gz`, whose lines must leave no token out."""
+    del told
+    return _csv_lengths(files(folder, name))
+
+
+def _csv_lengths(arrays: list[Path]) -> Iterator[np.ndarray]:
+    for path in arrays:
+        end = 0
+        with gzip.open(path.with_suffix(".csv.gz"), "rt") as lines:
+            while rows := lines.readlines(1 << 24):
+                places = np.array([line.split(",") for line in rows], np.int64)
+                assert (places[:, 0] == np.r_[end, places[:-1, 1]]).all(), path
+                end = int(places[-1, 1])
+                yield places[:, 1] - places[:, 0]

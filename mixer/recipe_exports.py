@@ -1,0 +1,71 @@
+"""What a recipe may ask to be written for other trainers."""
+
+from typing import Literal, Self
+
+from pydantic import StrictInt, model_validator
+
+from mixer.recipe_section import Count, Section
+
+FormatName = Literal[
+    "megatron",
+    "mds",
+    "litdata",
+    "olmo",
+    "nanotron",
+    "parquet",
+    "arrow",
+    "webdataset",
+    "torchtitan",
+    "llmc",
+    "jsonl",
+]
+_PLACED = ("megatron", "nanotron")
+_TABLES = ("parquet", "arrow")
+_IN_STEPS = ("nanotron", "parquet", "arrow", "jsonl")
+_CUT = ("mds", "litdata", "olmo", "parquet", "arrow", "webdataset", "llmc", "jsonl")
+
+
+class Export(Section):
+    """The training mixture in the format of another trainer, with the configuration that this trainer needs."""
+
+    format: FormatName
+    mode: Literal["premixed", "blended"] = "premixed"
+    """`premixed` is the training order, stage after stage; `blended` is a data set a source for the trainer to mix."""
+    content: Literal["tokens", "text"] | None = None
+    """Of `parquet` and `arrow`: packed ids (the default) or whole documents. `jsonl` is text, the others are ids."""
+    shuffle_seed: StrictInt | None = 1234
+    """Of `megatron` and `nanotron`, which always shuffle: rows are laid out so that the shuffle by this seed restores
+    the training order. `null` lays them out in training order."""
+    file_bytes: Count | None = None
+    """Most bytes of a file, where the format has several. Default: what its trainer reads well."""
+
+    batch_sequences: Count = 1
+    """Sequences that the trainer takes a step, where its configuration counts steps: nanotron, TRL, LLaMA-Factory,
+    Axolotl."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if "content" in self.model_fields_set and self.format not in _TABLES:
+            raise ValueError(f"`content` for parquet or arrow alone; {self.format} knows one content")
+        if "shuffle_seed" in self.model_fields_set and (self.format not in _PLACED or self.mode == "blended"):
+            raise ValueError(
+                "`shuffle_seed` for premixed megatron or nanotron alone, whose shuffle cannot be turned off"
+            )
+        if self.file_bytes is not None and self.format not in _CUT:
+            raise ValueError(f"no `file_bytes`: a set of {self.format} is one file")
+        if "batch_sequences" in self.model_fields_set and self.format not in _IN_STEPS:
+            raise ValueError(f"no `batch_sequences`: the configuration for {self.format} does not count steps")
+        if self.format == "llmc" and self.mode == "blended":
+            raise ValueError("`mode: premixed`: llmc has no weights, it reads one stream")
+        return self
+
+    @property
+    def is_text(self) -> bool:
+        """Whether documents are written, not ids."""
+        return self.format == "jsonl" or self.content == "text"
+
+    @property
+    def folder(self) -> str:
+        """Its folder's name below `exports/`."""
+        blended = "-blended" if self.mode == "blended" else ""
+        return f"{self.format}{blended}{'-text' if self.content == 'text' else ''}"

@@ -1,0 +1,236 @@
+"""Where a training sequence comes from: documents, their pages, the bytes of their texts; of what a model wrote, how.
+
+A span's bytes are counted in the Document's text, as it lies in `documents/`: `documents` name their page by `id`
+(`file#row`) and `url`. Bytes of a token are those that the tokenizer decodes it to; they are held against the text, so
+a trace that cannot be right is an error, not an answer.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tokenizers import pre_tokenizers
+
+from mixer.errors import ShardError, SourceError
+from mixer.recipe import Recipe
+from mixer.shard import Sequences, index_of
+from mixer.table import scan
+from mixer.tokens import Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A piece of a document in a sequence.
+
+    Args:
+        offset: First place within the sequence.
+        length: Tokens.
+        document: Its id.
+        url: Its address, if its source says so.
+        metadata: What the document carries.
+        start: First token within the document, its BOS included.
+        begin: First byte within the document's text, and end after the last.
+        text: The piece.
+        scores: Score -> its columns.
+        synthesis: For text that a model wrote: candidates with evidence and verdicts, and the raw answers.
+    """
+
+    offset: int
+    length: int
+    document: str
+    url: str | None
+    metadata: Mapping[str, Any]
+    start: int
+    begin: int
+    end: int
+    text: str
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    synthesis: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One training sequence.
+
+    Args:
+        stage: The stage, or None where a shard was asked about.
+        index: Place within it.
+        source: Whose sequence it is.
+        sequence: Its number within the source.
+        origins: What fills it, in order.
+    """
+
+    stage: str | None
+    index: int | None
+    source: str
+    sequence: int
+    origins: Sequence[Origin]
+
+
+def trace_stage(run: Path, recipe: Recipe, encoder: Encoder, *, stage: str, index: int) -> Trace:
+    """What the `index`-th sequence of a stage holds.
+
+    Raises:
+        SourceError: There is no such stage or place.
+    """
+    path = run / "order" / f"{stage}.npy"
+    if not path.is_file():
+        known = ", ".join(sorted(each.stem for each in (run / "order").glob("*.npy")))
+        hint = "a later round is there once it is planned"
+        raise SourceError(f"--stage: got {stage!r}, expected one of {known}", hint=hint)
+    order = np.load(path, mmap_mode="r")
+    if not 0 <= index < len(order):
+        raise SourceError(f"--index: got {index:,}, expected 0 to {len(order) - 1:,}", hint="stages count from 0")
+    source, sequence = map(int, order[index])
+    name = list(recipe.sources)[source]
+    return Trace(stage, index, name, sequence, list(origins(run, encoder, name, sequence)))
+
+
+def trace_shard(run: Path, encoder: Encoder, *, shard: str, offset: int) -> Trace:
+    """What the sequence around a token of a shard holds.
+
+    Args:
+        run: The Run.
+        encoder: Its tokenizer.
+        shard: `source/00000.bin`.
+        offset: Which token of the shard.
+
+    Raises:
+        SourceError: There is no such shard or token.
+    """
+    source, _, file = shard.partition("/")
+    found = [each for each in index_of(run / "shards" / source)["shards"] if each["file"] == file]
+    if not found:
+        raise SourceError(f"--shard: got {shard!r}, expected such as `{source}/00000.bin`", hint="look into RUN/shards")
+    length = index_of(run / "shards" / source)["sequence_length"]
+    if not 0 <= offset < found[0]["sequences"] * length:
+        raise SourceError(f"--offset: got {offset:,}, expected 0 to {found[0]['sequences'] * length - 1:,}")
+    sequence = found[0]["first_sequence"] + offset // length
+    return Trace(None, None, source, sequence, list(origins(run, encoder, source, sequence)))
+
+
+def origins(run: Path, encoder: Encoder, source: str, sequence: int) -> Iterator[Origin]:
+    """Yield the pieces that fill a sequence, in order.
+
+    Raises:
+        ShardError: A piece is not what its document's tokens say.
+    """
+    packed = Sequences(run / "shards" / source)[sequence]
+    for span in spans_of(run, source, sequence).iter_rows(named=True):
+        row = document_of(run, source, span["document"])
+        [ids] = encoder.encode([row["text"]])
+        first, length = span["document_start"], span["length"]
+        if not np.array_equal(ids[first : first + length], packed[span["offset"] : span["offset"] + length]):
+            raise ShardError(
+                f"{run}/shards/{source}: got other tokens in sequence {sequence:,} than document {row['id']!r} has",
+                hint="the Run was built with another tokenizer or version; build it again",
+            )
+        begin, end = bytes_of(encoder, row["text"], ids, first, length)
+        encoded = row["text"].encode("utf-8", "replace")
+        metadata = json.loads(row["metadata"])
+        yield Origin(
+            offset=span["offset"],
+            length=span["length"],
+            document=row["id"],
+            url=row["url"],
+            metadata=metadata,
+            start=span["document_start"],
+            begin=begin,
+            end=end,
+            text=encoded[begin:end].decode("utf-8", "replace"),
+            scores=scores_of_document(run, source, row["id"]),
+            synthesis=synthesis_of(run, source, metadata),
+        )
+
+
+def spans_of(run: Path, source: str, sequence: int) -> pl.DataFrame:
+    """The spans of one sequence, by offset.
+
+    Raises:
+        ShardError: The source has no such sequence.
+    """
+    for shard in index_of(run / "shards" / source)["shards"]:
+        if shard["first_sequence"] <= sequence < shard["first_sequence"] + shard["sequences"]:
+            table = scan(run / "shards" / source / shard["spans"]).filter(pl.col("sequence") == sequence)
+            return table.sort("offset").collect()
+    raise ShardError(f"{run}/shards/{source}: got no sequence {sequence:,}, expected one", hint="run mixer build again")
+
+
+def document_of(run: Path, source: str, row: int) -> dict[str, Any]:
+    """The document at a row of a source's tables, counted through their files in name order."""
+    for table in sorted((run / "documents" / source).glob("*.parquet")):
+        rows = scan(table).select(pl.len()).collect().item()
+        if row < rows:
+            return scan(table).slice(row, 1).collect().row(0, named=True)
+        row -= rows
+    raise ShardError(f"{run}/documents/{source}: got fewer rows than its shards name", hint="run mixer build again")
+
+
+def bytes_of(encoder: Encoder, text: str, ids: np.ndarray, start: int, length: int) -> tuple[int, int]:
+    """The bytes of a text that some of its tokens stand for, control tokens standing for none.
+
+    Args:
+        encoder: The tokenizer.
+        text: A document.
+        ids: All its tokens, framed.
+        start: The first token asked about.
+        length: How many.
+
+    Raises:
+        ShardError: The tokens do not spell the text.
+    """
+    head, tail = int(encoder.bos is not None), int(encoder.eos is not None)
+    inner = ids[head : len(ids) - tail]
+    sizes = _byte_sizes(encoder, inner, text)
+    ends = np.cumsum([0, *[0] * head, *sizes, *[0] * tail])
+    if int(ends[-1]) != len(text.encode("utf-8", "replace")):
+        raise ShardError(
+            f"document of {len(text):,} characters: got tokens that spell {int(ends[-1]):,} bytes, expected its own",
+            hint="trace reads byte-level tokenizers; another one may have changed the text",
+        )
+    return int(ends[start]), int(ends[start + length])
+
+
+def _byte_sizes(encoder: Encoder, ids: np.ndarray, text: str) -> list[int]:
+    """Bytes that each token stands for: a character of a byte-level vocabulary is one byte."""
+    if "ByteLevel" in str(encoder.backend.pre_tokenizer) or "ByteLevel" in str(encoder.backend.decoder):
+        alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+        tokens = [encoder.backend.id_to_token(int(i)) or "" for i in ids]
+        return [len(token) if set(token) <= alphabet else len(token.encode()) for token in tokens]
+    encoding = encoder.backend.encode(text, add_special_tokens=False)
+    edges = [begin for begin, _ in encoding.offsets] + [len(text)]
+    return [len(text[a:b].encode("utf-8", "replace")) for a, b in zip([0, *edges[1:]], edges[1:], strict=False)]
+
+
+def scores_of_document(run: Path, source: str, document: str) -> dict[str, dict[str, Any]]:
+    """Score -> its columns, of one document."""
+    found = {}
+    for path in sorted((run / "scores").glob(f"*/{source}.parquet")):
+        rows = scan(path).filter(pl.col("id") == document).collect().to_dicts()
+        if rows:
+            found[path.parent.name] = {key: value for key, value in rows[0].items() if key != "id"}
+    return found
+
+
+def synthesis_of(run: Path, source: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model wrote a document: its candidates, and each answer with the prompt that it answers."""
+    keys = [key for key in str(metadata.get("log_keys", "")).split(",") if key]
+    folder = run / "synth" / source
+    if not keys or not (folder / "candidates.parquet").is_file():
+        return {}
+    candidates = scan(folder / "candidates.parquet").filter(pl.col("page") == metadata["page"], pl.col("accepted"))
+    own = [row for row in candidates.collect().to_dicts() if set(row["keys"]) <= set(keys)]
+    return {"candidates": own, "responses": list(_responses(folder / "responses", set(keys)))}
+
+
+def _responses(folder: Path, keys: set[str]) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open("rb") as lines:
+            for line in lines:
+                record = json.loads(line)
+                if record["key"] in keys:
+                    yield record

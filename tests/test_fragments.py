@@ -1,0 +1,145 @@
+"""The trainer's side: every configuration renders, parses, and says what the files hold."""
+
+import ast
+import json
+import subprocess
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from mixer.exports.export import export
+from mixer.exports.policy import POLICIES
+from mixer.recipe_exports import Export
+from tests import toy_run
+
+OPTIONS = [
+    *({"format": name} for name in POLICIES),
+    *({"format": name, "mode": "blended"} for name in POLICIES if name != "llmc"),
+    *({"format": name, "content": "text"} for name in ("parquet", "arrow")),
+    {"format": "parquet", "content": "text", "mode": "blended"},
+    {"format": "megatron", "shuffle_seed": None},
+]
+
+
+def configuration(tmp_path: Path, packing: str = "concat_and_chunk", **options) -> Path:
+    recipe = toy_run.make(tmp_path / "run", packing=packing)
+    export(tmp_path / "run", recipe, Export(**options), tmp_path / "out", say=print)
+    return tmp_path / "out" / "config"
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
+def test_every_configuration_parses_and_shows_the_stages(tmp_path, options):
+    files = sorted(configuration(tmp_path, **options).iterdir())
+    assert files
+    for path in files:
+        text = path.read_text()
+        if path.suffix == ".py":
+            compile(text, path.name, "exec")
+        elif path.suffix == ".yaml":
+            yaml.safe_load(text)
+        elif path.suffix == ".json":
+            json.loads(text)
+        else:
+            subprocess.run(["bash", "-n", str(path)], check=True)
+        if path.suffix != ".json":
+            assert "anneal                        10            5                80                40" in text
+
+
+def test_megatrons_arguments_name_the_seed_the_samples_and_the_prefix(tmp_path):
+    script = configuration(tmp_path, format="megatron") / "args.sh"
+    words = subprocess.run(
+        ["bash", "-c", f'. "{script}"; printf "%s\n" "${{STAGE_ARGS[@]}}"'], check=True, capture_output=True, text=True
+    ).stdout.split("\n")
+    said = dict(pairwise(words))
+    assert said["--seed"] == "1234"
+    assert said["--train-samples"] == "15"
+    assert said["--seq-length"] == "8"
+    assert Path(said["--data-path"] + ".idx").is_file()
+
+
+def test_megatrons_blend_alternates_weights_and_prefixes_a_file_a_stage(tmp_path):
+    config = configuration(tmp_path, format="megatron", mode="blended")
+    found = json.loads((config / "per_split.adapt.json").read_text())
+    assert found == {"train": ["0.5", "web", "0.5", "books"], "valid": None, "test": None}
+    words = subprocess.run(
+        ["bash", "-c", f'. "{config / "args.sh"}"; printf "%s\n" "${{STAGE_1_ARGS[@]}}"'],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    at = words.index("--data-path")
+    assert [Path(word).name for word in words[at + 1 :]] == ["0.4", "web", "0.6", "books"]
+
+
+def test_llm_foundrys_streams_are_exact_counts_and_the_order_is_not_shuffled(tmp_path):
+    loader = yaml.safe_load((configuration(tmp_path, format="mds") / "streams.yaml").read_text())["train_loader"]
+    assert loader["dataset"] == {
+        "streams": {"premixed": {"local": "./premixed"}},
+        "shuffle": False,
+        "num_canonical_nodes": 1,
+        "max_seq_len": 8,
+        "eos_token_id": 0,
+    }
+
+
+def test_nanotrons_stages_start_where_the_steps_of_the_ones_before_end(tmp_path):
+    path = configuration(tmp_path, format="nanotron", batch_sequences=2) / "data_stages.yaml"
+    config = yaml.safe_load(path.read_text())
+    assert config["tokens"] == {"sequence_length": 7}
+    assert [
+        (stage["name"], stage["start_training_step"], stage["data"]["seed"]) for stage in config["data_stages"]
+    ] == [
+        ("adapt", 1, 1234),
+        ("anneal", 6, 1234),
+    ]
+    assert [stage["data"]["dataset"]["dataset_folder"] for stage in config["data_stages"]] == [
+        ["./00-adapt"],
+        ["./01-anneal"],
+    ]
+
+
+def test_the_prediction_of_a_blend_stands_in_its_configuration(tmp_path):
+    text = (configuration(tmp_path, format="litdata", mode="blended") / "litgpt_data.py").read_text()
+    assert "(independent draws, seed 42), stage by stage" in text
+    assert "adapt           web              planned          5 ( 50.00 %)   becomes" in text
+
+
+def test_torchtitans_source_starts_positions_anew_at_each_document(tmp_path):
+    config = configuration(tmp_path, format="torchtitan")
+    text = (config / "torchtitan_data.py").read_text()
+    source = text[text.index("class Rows") : text.index("class ToSequence")]
+    # The class stands on torchtitan's Configurable alone, which is not needed to read rows.
+    alone = type("Configurable", (), {"Config": type("Config", (), {})})
+    space = {"np": np, "dataclass": dataclass, "Configurable": alone, "HERE": config.parent, "LENGTH": 8}
+    exec(source, space)
+    rows = space["Rows"](space["Rows"].Config(folder="premixed"))
+    plain = toy_run.rows(tmp_path / "run", toy_run.make(tmp_path / "again"))
+    assert len(rows) == 15
+    seen = 0
+    for (ids, positions), expected in zip((rows[i] for i in range(15)), plain, strict=True):
+        assert ids.tolist() == expected
+        after = [0, *(end + 1 for end, i in enumerate(expected[:-1]) if i == 0)]
+        assert [place for place in range(8) if positions[place] == 0] == after
+        seen += len(after)
+    assert seen > 15
+
+
+def test_a_configuration_never_holds_the_path_of_the_machine(tmp_path):
+    for number, options in enumerate(OPTIONS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for path in configuration(folder, **options).iterdir():
+            assert str(tmp_path) not in path.read_text(), path
+
+
+@pytest.mark.parametrize("name", ["parquet", "webdataset", "olmo", "litdata", "torchtitan"])
+def test_python_configuration_imports_nothing_of_ours(tmp_path, name):
+    [path] = configuration(tmp_path, format=name).glob("*.py")
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports}
+    assert names
+    assert not any(str(name).startswith("mixer") for name in names)
