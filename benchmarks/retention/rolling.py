@@ -38,7 +38,9 @@ def main() -> None:
     files = {name: own for name, own in recipe.retention.slices.items() if own.path is not None}
     slices = [texts_of(name, own, run=base, base=base).most(asked.documents) for name, own in files.items()]
     tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True)
-    lm = HFLM(pretrained=subject.model, tokenizer=tokenizer, batch_size=4, max_length=asked.window)
+    lm = HFLM(
+        pretrained=subject.model, tokenizer=tokenizer, batch_size=4, max_length=asked.window, softmax_dtype="float32"
+    )
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as cache:
         found = read_slices(subject, slices, window=asked.window, cache=Path(cache))
