@@ -66,8 +66,10 @@ class Window:
     first: int
 
 
-def windows_of(document: int, length: int, size: int, overlap: int) -> list[Window]:
+def windows_of(document: int, length: int, size: int, overlap: int, *, is_last_filled: bool = False) -> list[Window]:
     """Windows that score each of `ids[1:length]` once.
+
+    With `is_last_filled` the last one, too, reaches as far back as it has room: dearer, and what lm-eval does.
 
     Example:
         >>> [(w.start, w.end, w.first) for w in windows_of(0, 10, size=6, overlap=2)]
@@ -76,8 +78,8 @@ def windows_of(document: int, length: int, size: int, overlap: int) -> list[Wind
     found = [Window(document, 0, min(size, length), 1)]
     while found[-1].end < length:
         done = found[-1].end
-        start = done - overlap
-        found.append(Window(document, start, min(start + size, length), done))
+        end = min(done - overlap + size, length)
+        found.append(Window(document, end - size if is_last_filled else done - overlap, end, done))
     return found
 
 
@@ -103,6 +105,7 @@ class DifficultyScorer:
         dtype: `auto` is bfloat16 where the device has its arithmetic, else float32.
         max_length: Tokens read at once. Default: the model's context, at most 2,048.
         overlap: Tokens of a window that only give context to the rest, at least 1. Default: a quarter of it.
+        is_last_filled: Whether a text's last window has as much context as there is room for (see `windows_of`).
         max_tokens: Read only so many tokens from each text's beginning.
         batch_tokens: Tokens a batch. Default by device.
         device: `cuda` or `cpu`. Default: CUDA where there is one.
@@ -119,6 +122,7 @@ class DifficultyScorer:
         dtype: str = "auto",
         max_length: int | None = None,
         overlap: int | None = None,
+        is_last_filled: bool = False,
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
         device: str | None = None,
@@ -132,7 +136,7 @@ class DifficultyScorer:
         most = getattr(config, "max_position_embeddings", None) or _CONTEXT
         self._size = min(max_length or _CONTEXT, most)
         self._overlap = int(self._size * _OVERLAP) if overlap is None else overlap
-        self._max_tokens = max_tokens
+        self._is_last_filled, self._max_tokens = is_last_filled, max_tokens
         self._batch_tokens = max(batch_tokens or _BATCH_TOKENS[self.device], self._size)
         self._encoder = load(TokenizerSpec(path=str(folder.absolute()), bos=False, eos=False), folder, folder)
         self._frame = frame_token(config, folder)
@@ -170,7 +174,7 @@ class DifficultyScorer:
             window
             for number, ids in enumerate(part)
             if len(ids) > 1
-            for window in windows_of(number, len(ids), self._size, self._overlap)
+            for window in windows_of(number, len(ids), self._size, self._overlap, is_last_filled=self._is_last_filled)
         ]
         losses = [np.zeros(len(ids) - 1, np.float32) for ids in part]
         for batch in batches_of(windows, self._batch_tokens):

@@ -42,12 +42,16 @@ def test_windows_by_hand():
     """Ten tokens in windows of six, two of which only give context: 1-5, then 6-9 with 4 and 5 read again."""
     assert windows_of(3, 10, size=6, overlap=2) == [Window(3, 0, 6, 1), Window(3, 4, 10, 6)]
     assert windows_of(0, 6, size=6, overlap=2) == [Window(0, 0, 6, 1)]
+    assert windows_of(0, 11, size=6, overlap=1)[-1] == Window(0, 5, 11, 6)
+    assert windows_of(0, 13, size=6, overlap=1)[-1] == Window(0, 10, 13, 11)
+    assert windows_of(0, 13, size=6, overlap=1, is_last_filled=True)[-1] == Window(0, 7, 13, 11)
 
 
-@given(st.integers(2, 300), st.integers(2, 64), st.data())
-def test_every_token_but_the_frame_is_scored_once(length, size, data):
+@given(st.integers(2, 300), st.integers(2, 64), st.booleans(), st.data())
+def test_every_token_but_the_frame_is_scored_once(length, size, is_last_filled, data):
     overlap = data.draw(st.integers(0, size - 1))
-    found = windows_of(0, length, size, overlap)
+    found = windows_of(0, length, size, overlap, is_last_filled=is_last_filled)
+    assert not is_last_filled or all(window.end - window.start == min(size, length) for window in found)
     scored = [place for window in found for place in range(window.first, window.end)]
     assert scored == list(range(1, length))
     assert all(window.end - window.start <= size for window in found)

@@ -21,7 +21,12 @@ def test_generated_pages_are_fresh(name):
 
 @pytest.mark.parametrize(
     "path",
-    [*ROOT.glob("recipes/*.yaml"), *ROOT.glob("benchmarks/*.yaml"), *ROOT.glob("benchmarks/synth/*.yaml")],
+    [
+        *ROOT.glob("recipes/*.yaml"),
+        *ROOT.glob("benchmarks/*.yaml"),
+        *ROOT.glob("benchmarks/synth/*.yaml"),
+        *(ROOT / "benchmarks" / "retention" / f"{name}.yaml" for name in ("adapt", "bad_run", "heal")),
+    ],
     ids=lambda p: p.stem,
 )
 def test_shipped_recipes_load_and_open_with_their_command(path):

@@ -1,7 +1,12 @@
 """What a recipe may say of retention, and each way to say it wrongly."""
 
-import pytest
+import re
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from mixer.recipe_file import load
 from mixer.recipe_problems import find
 from mixer.recipe_retention_problems import kind_of
 
@@ -109,3 +114,40 @@ def test_a_source_that_only_a_guard_draws_from_is_in_use():
     assert problems(slices(), stages=stages) == ["sources.old: source `old` is in no stage's mixture"]
     own = slices() | {"guard": {"every": 9, "on_forgetting": "raise_replay", "replay": ["old"]}}
     assert problems(own, stages=stages) == []
+
+
+def documented(name: str) -> list[str]:
+    """Blocks of the page on retention."""
+    page = (Path(__file__).parents[1] / "docs" / "retention.md").read_text("utf-8")
+    return [block.removeprefix(name) for block in page.split("```")[1::2] if block.startswith(f"{name}\n")]
+
+
+def test_the_recipe_in_the_docs_loads(tmp_path):
+    [block] = documented("yaml")
+    (tmp_path / "science.yaml").write_text(block)
+    retention = load(tmp_path / "science.yaml").retention
+    assert retention.guard.on_forgetting == "raise_replay"
+    assert [task.template for task in retention.tasks] == ["arc", "mmlu"]
+
+
+def test_the_commands_in_the_docs_are_understood(tmp_path, monkeypatch):
+    """Each is refused for its missing Run or files alone, never for its words."""
+    from mixer.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "science.yaml").write_text(documented("yaml")[0])
+    lines = [line for block in documented("") for line in block.splitlines() if line.startswith("mixer ")]
+    assert len(lines) > 4
+    for line in lines:
+        words = line.split(" > ")[0].split()[1:]
+        found = CliRunner(env={"XDG_CACHE_HOME": str(tmp_path)}).invoke(app, words)
+        assert found.exit_code == 2
+        assert re.search(r"got no (recipe\.yaml|file)|no files?", found.output), found.output
+
+
+def test_the_templates_in_the_docs_are_those_that_are_shipped():
+    root = Path(__file__).parents[1]
+    table = (root / "docs" / "retention.md").read_text("utf-8").split("## Tasks")[1].split("## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == {path.stem for path in (root / "curricula/retention/templates").glob("*.yaml")}

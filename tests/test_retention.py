@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
+from curricula.difficulty import load_model
 from curricula.retention.measure import Reading, Subject, read_slices
 from curricula.retention.report import compare_slices, gate_of
 from curricula.retention.slices import Texts, texts_of
@@ -91,20 +92,23 @@ def test_a_documents_bits_by_hand(tmp_path):
     assert found.bits_per_byte == pytest.approx(math.log2(258), rel=1e-5)
 
 
-def test_windows_share_one_token_and_predict_each_once(tmp_path):
+def test_windows_share_one_token_and_the_last_reaches_back_as_far_as_it_has_room(tmp_path):
     """Against the plain arithmetic: 64 tokens at once, each window beginning with the last token of the one before."""
     tiny_model(tmp_path / "model")
-    own = texts(toys.sentences(1, 4))
-    found = read_slices(subject(tmp_path), [own], window=64, cache=tmp_path / "cache")["prose"]
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    own, asked = texts(toys.sentences(1, 4)), subject(tmp_path)
+    asked.__dict__["model"] = load_model(tmp_path / "model", dtype="float32", device="cpu")
+    found = read_slices(asked, [own], window=64, cache=tmp_path / "cache")["prose"]
     tokenizer = Tokenizer.from_file(str(tmp_path / "model/tokenizer.json"))
     ids = [256, *tokenizer.encode(own.texts[0], add_special_tokens=False).ids]
+    assert (len(ids) - 1) % 64 > 1
     nats = 0.0
-    for first in range(0, len(ids) - 1, 64):
-        window = torch.tensor([ids[first : first + 65]])
-        logits = model(input_ids=window[:, :-1]).logits[0].log_softmax(-1)
-        nats -= logits.gather(1, window[0, 1:, None]).sum().item()
-    assert found.bits[0] == pytest.approx(nats / math.log(2), rel=2e-2)
+    for done in range(1, len(ids), 64):
+        end = min(done + 64, len(ids))
+        start = max(0, end - 65)
+        logits = asked.model(input_ids=torch.tensor([ids[start : end - 1]])).logits[0].log_softmax(-1)
+        targets = torch.tensor(ids[done:end])
+        nats -= logits[done - start - 1 :].gather(1, targets[:, None]).sum().item()
+    assert found.bits[0] == pytest.approx(nats / math.log(2), rel=1e-5)
 
 
 def test_a_base_is_read_once(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def tiny_model(folder, *, capped=False, **changes):
         config = Gemma2Config(**_SIZES, head_dim=8, final_logit_softcapping=1.0, **changes)
         model = Gemma2ForCausalLM(config)
     else:
-        model = LlamaForCausalLM(LlamaConfig(**_SIZES, tie_word_embeddings=False, **changes))
+        model = LlamaForCausalLM(LlamaConfig(**(_SIZES | changes), tie_word_embeddings=False))
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(5.0)

@@ -1,7 +1,7 @@
 """A model on slices: bits of every document, kept under what decides them, so that a base model is read once.
 
-Windows follow one another and share a single token, as in lm-eval's rolling likelihood: the same for every model, and
-nothing is read twice. `curricula.difficulty` reads them; the first token is predicted from the frame token alone.
+Windows follow one another and share a single token, but for the last, which reaches back as far as it has room: those
+of lm-eval's rolling likelihood. `curricula.difficulty` reads them; the first token is predicted from the frame token.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,8 @@ from curricula.model import fingerprint
 from curricula.retention.slices import Texts
 from mixer.run import digest
 
+_VERSION = 1
+"""Raise it when windows change; what a model makes of them has a number of its own."""
 _LOG_2 = float(np.log(2))
 
 
@@ -63,7 +65,14 @@ class Subject:
 
     def scorer(self, window: int) -> DifficultyScorer:
         """What reads texts by windows of so many tokens, each predicted once."""
-        return DifficultyScorer(self.folder, max_length=window + 1, overlap=1, device=self.device, model=self.model)
+        return DifficultyScorer(
+            self.folder,
+            max_length=window + 1,
+            overlap=1,
+            is_last_filled=True,
+            device=self.device,
+            model=self.model,
+        )
 
     def release(self) -> None:
         """Give the model's memory back."""
@@ -84,7 +93,7 @@ def read_slices(subject: Subject, slices: Sequence[Texts], *, window: int, cache
     """
     found: dict[str, Reading] = {}
     for texts in slices:
-        told = [subject.fingerprint, subject.device, texts.fingerprint, window, VERSION]
+        told = [subject.fingerprint, subject.device, texts.fingerprint, window, VERSION, _VERSION]
         path = cache / f"{digest(told)}.parquet"
         if not path.is_file():
             _write(path, texts, subject.scorer(window))

@@ -16,7 +16,8 @@ _NOBODY = -1
 
 
 class Pieces:
-    """Rows of framed documents, cut in windows that share one token and packed side by side; see `curricula.rows.Rows`.
+    """Rows of framed documents, cut in the windows of `mixer retention` and packed side by side; see
+    `curricula.rows.Rows`.
 
     Args:
         documents: Ids of each document behind its frame token.
@@ -31,7 +32,7 @@ class Pieces:
             window
             for number, ids in enumerate(documents)
             if len(ids) > 1
-            for window in windows_of(number, len(ids), length, 1)
+            for window in windows_of(number, len(ids), length, 1, is_last_filled=True)
         ]
         self._rows = [self._row(documents, part) for part in _packed(windows, length)]
 
@@ -42,7 +43,8 @@ class Pieces:
         for window in part:
             size = window.end - window.start
             ids[at : at + size] = documents[window.document][window.start : window.end]
-            weights[at : at + size - 1] = 1.0
+            # A place's weight is that of the token it predicts: what only gives context is not predicted again.
+            weights[at + window.first - window.start - 1 : at + size - 1] = 1.0
             owners[at : at + size] = window.document
             starts.append(at)
             at += size

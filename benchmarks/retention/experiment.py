@@ -1,0 +1,256 @@
+"""What continual pre-training teaches and what it makes a model forget, method by method, from one healed base.
+
+    .venv/bin/python benchmarks/retention/experiment.py heal
+    .venv/bin/python benchmarks/retention/experiment.py run [ARM ...]
+    .venv/bin/python benchmarks/retention/experiment.py report
+
+`arms.yaml` says what is compared (`--arms` names another file). Every step is a command of `mixer`, printed as it runs.
+What has ended is not done again, and a training that was stopped goes on from its checkpoint: run the same again.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import frontier
+import yaml
+from pydantic import Field
+
+from curricula.model import fingerprint, model_folder
+from curricula.order import seed_of
+from mixer.benchmark_rows import read_rows
+from mixer.commands.options import store
+from mixer.recipe_file import load
+from mixer.recipe_section import Name, Section, Share
+from mixer.run import digest, read_json, sha256, write_json, write_text
+
+GATE_FAILED = 3
+
+
+class Split(Section):
+    """A file cut in two: rows to train on, and rows that no training sees."""
+
+    path: str
+    by: str
+    """Field whose values go to one side as a whole: rows of one package are no independent evidence."""
+    held: Share = 0.1
+    """Share of the values that is held out, chosen by hash."""
+
+
+class Arm(Section):
+    """One way to train."""
+
+    data: Name
+    """Which Run it trains on."""
+    method: Name = "plain"
+    rates: tuple[float, ...] = Field(min_length=1)
+    """Learning rates; with the first seed all of them, with others the best alone."""
+    seeds: tuple[int, ...] = (1,)
+    mix: tuple[float, ...] = ()
+    """Shares of the base that trained weights are mixed with (WiSE-FT)."""
+    set: tuple[str, ...] = ()
+    """More overrides of the recipe, for the training alone."""
+
+
+class Arms(Section):
+    """The whole comparison; paths are relative to the file."""
+
+    out: str
+    split: dict[Name, Split] = Field(default_factory=dict)
+    heal: str
+    """Recipe of the broad training that makes the base."""
+    flat: float = 0.003
+    """The base is healed when no slice moves by more bits per byte between the last two measurements."""
+    recipe: str
+    """Recipe of the arms."""
+    data: dict[Name, tuple[str, ...]]
+    """Name -> overrides of the recipe, for the build."""
+    reference: Name = "plain"
+    """The arm whose gain and forgetting are the measure."""
+    control: Name | None = None
+    """The arm that trains as long on general text alone."""
+    arms: dict[Name, Arm]
+
+
+Mixer = Callable[[Sequence[str]], tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where the comparison is done.
+
+    Args:
+        arms: What is compared.
+        base: Folder of its file.
+        mixer: Runs a command, and gives its exit code and what it wrote.
+    """
+
+    arms: Arms
+    base: Path
+    mixer: Mixer
+
+    @property
+    def out(self) -> Path:
+        return self.base / self.arms.out
+
+    @cached_property
+    def key(self) -> str:
+        """What the base depends on: the recipe that heals, its model, and what was split."""
+        self.split()
+        recipe = load(self.base / self.arms.heal)
+        assert recipe.train is not None
+        model = model_folder(recipe.train.model, base=self.base, store=store())
+        parts = {path.name: sha256(path) for path in sorted((self.out / "data").glob("*.jsonl"))}
+        return digest([recipe.model_dump(mode="json"), fingerprint(model, store()), parts])[:10]
+
+    @property
+    def healed(self) -> Path:
+        return self.out / f"base-{self.key}"
+
+    @property
+    def model(self) -> Path:
+        return (self.healed / "checkpoints" / "plain" / "final").resolve()
+
+    def split(self) -> None:
+        """Write `data/NAME-train.jsonl` and `data/NAME-held.jsonl`."""
+        for name, own in self.arms.split.items():
+            paths = [self.out / "data" / f"{name}-{part}.jsonl" for part in ("train", "held")]
+            if all(path.is_file() for path in paths):
+                continue
+            parts: tuple[list[str], list[str]] = ([], [])
+            for row in read_rows(self.base / own.path):
+                is_held = seed_of(0, "held", str(row.values[own.by])) < own.held * 2**64
+                parts[is_held].append(json.dumps(row.values, ensure_ascii=False) + "\n")
+            assert all(parts), f"{name}: expected rows on both sides, got {[len(part) for part in parts]}"
+            for path, lines in zip(paths, parts, strict=True):
+                write_text(path, "".join(lines))
+
+    def heal(self) -> None:
+        """Train the base, once, and tell whether its slices are flat."""
+        if not self.model.is_dir():
+            self.command("build", self.base / self.arms.heal, "--run", self.healed)
+            self.command("train", self.healed, "--base", self.base, "--name", "plain")
+        lines = (self.healed / "checkpoints" / "plain" / "guard.jsonl").read_text("utf-8").splitlines()
+        found = [json.loads(line) for line in lines]
+        for line in found:
+            rates = "  ".join(f"{name} {value:.4f}" for name, value in line["bits_per_byte"].items())
+            print(f"{line['tokens']:>10,} tokens  {rates}")
+        moved = {name: value - found[-2]["bits_per_byte"][name] for name, value in found[-1]["bits_per_byte"].items()}
+        worst = max(moved, key=lambda name: abs(moved[name]))
+        is_flat = abs(moved[worst]) <= self.arms.flat
+        told = "flat" if is_flat else f"not flat: raise `token_budget` in {self.arms.heal}"
+        print(f"base: {self.model}\nlast change: {worst} {moved[worst]:+.4f}, allowed {self.arms.flat:g}: {told}")
+
+    def command(self, *words: object, may_fail: bool = False) -> str:
+        """What a command of `mixer` wrote.
+
+        Raises:
+            SystemExit: It failed; with its exit code.
+        """
+        texts = [str(word) for word in words]
+        print(f"$ mixer {shlex.join(texts)}", flush=True)
+        code, written = self.mixer(texts)
+        if code and not (may_fail and code == GATE_FAILED):
+            sys.exit(code)
+        return written
+
+    def result(self, name: str, rate: float, seed: int) -> Path:
+        return self.out / f"results-{self.key}" / f"{name}-{rate:.0e}-s{seed}.json"
+
+    def run(self, names: Sequence[str]) -> None:
+        """Train and measure arms; the best rate is chosen by the first seed's gain."""
+        if not self.model.is_dir():
+            sys.exit("there is no base: run `heal` first")
+        for name in names or self.arms.arms:
+            arm = self.arms.arms[name]
+            first, *others = arm.seeds
+            for rate in arm.rates:
+                self._one(name, arm, rate, first)
+            for seed in others:
+                self._one(name, arm, self.best_rate(name), seed)
+
+    def best_rate(self, name: str) -> float:
+        """The rate with the greatest gain on domain text, whatever it forgot; the control's is the reference's."""
+        name = self.arms.reference if name == self.arms.control else name
+        arm = self.arms.arms[name]
+        gains = {rate: self.reading(name, rate, arm.seeds[0])["gain"] for rate in arm.rates}
+        return max(gains, key=lambda rate: gains[rate])
+
+    def reading(self, name: str, rate: float, seed: int) -> dict:
+        found = read_json(self.result(name, rate, seed))
+        assert found is not None, f"{name} at {rate:g} with seed {seed}: expected a result, got none"
+        return found
+
+    def _one(self, name: str, arm: Arm, rate: float, seed: int) -> None:
+        path = self.result(name, rate, seed)
+        if path.is_file():
+            return
+        run, training = self._built(arm.data, seed), f"{name}-{rate:.0e}"
+        told = ["--base", self.base, "--name", training]
+        more = [word for override in (f"train.learning_rate={rate}", *arm.set) for word in ("--set", override)]
+        self.command("train", run, *told, "--method", arm.method, *more)
+        shares = [word for share in arm.mix for word in ("--mix", share)]
+        report = json.loads(self.command("retention", run, *told, *shares, "--json", may_fail=True))
+        [found] = report["trainings"].values()
+        write_json(path, found | {"arm": name, "rate": rate, "seed": seed, "data": arm.data, "method": arm.method})
+        self._tidy(run, training)
+
+    def _built(self, data: str, seed: int) -> Path:
+        run = self.out / f"{data}-s{seed}-{self.key}"
+        if not (run / "manifest.json").is_file():
+            overrides = [f"seed={seed}", f"train.model={self.model}", *self.arms.data[data]]
+            more = [word for override in overrides for word in ("--set", override)]
+            self.command("build", self.base / self.arms.recipe, "--run", run, *more)
+        return run
+
+    def _tidy(self, run: Path, training: str) -> None:
+        """Remove what only a resume needs, and weights that were measured: gigabytes a training."""
+        for path in (run / "checkpoints" / training).glob("step-*"):
+            shutil.rmtree(path)
+        shutil.rmtree(run / "retention" / "interpolated", ignore_errors=True)
+
+    def report(self) -> None:
+        """Write `report.md`, `report.json` and `frontier.svg` from all results that are there."""
+        found = [json.loads(path.read_text("utf-8")) for path in sorted(self.result("x", 1, 1).parent.glob("*.json"))]
+        if not found:
+            sys.exit("there are no results: run `run` first")
+        points = frontier.points_of(found)
+        rows = frontier.compared(points, reference=self.arms.reference, control=self.arms.control)
+        write_json(self.out / "report.json", rows)
+        write_text(self.out / "report.md", text := frontier.table(rows))
+        frontier.draw(points, self.out / "frontier.svg")
+        print(f"{text}\nall of it is in {self.out}: report.md, report.json, frontier.svg")
+
+
+def on_this_machine(words: Sequence[str]) -> tuple[int, str]:
+    """A command in a process of its own, which gives all memory back."""
+    done = subprocess.run([sys.executable, "-m", "mixer.cli", *words], stdout=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def open_lab(path: Path, *, mixer: Mixer = on_this_machine) -> Lab:
+    return Lab(Arms.model_validate(yaml.safe_load(path.read_text("utf-8"))), path.parent.resolve(), mixer)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("step", choices=["heal", "run", "report"])
+    parser.add_argument("names", nargs="*", metavar="ARM")
+    parser.add_argument("--arms", type=Path, default=Path(__file__).with_name("arms.yaml"))
+    asked = parser.parse_args()
+    lab = open_lab(asked.arms)
+    if odd := [name for name in asked.names if name not in lab.arms.arms]:
+        parser.error(f"got the arm {odd[0]!r}, expected one of {', '.join(lab.arms.arms)}")
+    steps = {"heal": lab.heal, "run": lambda: lab.run(asked.names), "report": lab.report}
+    steps[asked.step]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Arms beside each other: domain gain against forgetting of each general slice, as a table and a figure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+GAIN, FORGETTING = 0.9, 0.25
+"""What is aimed at: so much of the reference's gain at so much of its forgetting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One way to train, over its seeds.
+
+    Args:
+        arm: Its name; one that mixes weights with the base's is told so.
+        rate: Learning rate.
+        share: Of the base in the weights.
+        gains: By seed: bits per byte gained over all domain text.
+        lost: General slice -> by seed, bits per byte lost.
+        certain: General slices that lost something for certain, with every seed.
+        drops: Task -> by seed, share of its items lost.
+        passes: Whether every seed passed the gate.
+    """
+
+    arm: str
+    rate: float
+    share: float
+    gains: tuple[float, ...]
+    lost: Mapping[str, tuple[float, ...]]
+    certain: tuple[str, ...]
+    drops: Mapping[str, tuple[float, ...]]
+    passes: bool
+
+    @property
+    def gain(self) -> float:
+        return float(np.mean(self.gains))
+
+    def lost_of(self, name: str) -> float:
+        return float(np.mean(self.lost[name]))
+
+    @property
+    def title(self) -> str:
+        mixed = f" + {self.share:g} of the base" if self.share else ""
+        return f"{self.arm}{mixed} at {self.rate:g}"
+
+
+def points_of(results: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """Results of the same arm, rate and share, together.
+
+    Args:
+        results: What `mixer retention --json` told of a training, with `arm`, `rate` and `seed`.
+    """
+    groups: dict[tuple[str, float, float], list[Mapping[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((result["arm"], result["rate"], 0.0), []).append(result)
+        for share, mixed in result.get("interpolated", {}).items():
+            groups.setdefault((result["arm"], result["rate"], float(share)), []).append(mixed)
+    return [_point(*key, found) for key, found in sorted(groups.items())]
+
+
+def _point(arm: str, rate: float, share: float, found: Sequence[Mapping[str, Any]]) -> Point:
+    def by_seed(rows: str, kind: str, sign: int) -> dict[str, tuple[float, ...]]:
+        names = [row["name"] for row in found[0][rows] if row["kind"] == kind]
+        told = [{row["name"]: sign * row["difference"]["value"] for row in one[rows]} for one in found]
+        return {name: tuple(one[name] for one in told) for name in names}
+
+    lows = [
+        {row["name"]: row["difference"]["low"] for row in one["slices"] if row["kind"] == "general"} for one in found
+    ]
+    return Point(
+        arm,
+        rate,
+        share,
+        gains=tuple(one["gain"] for one in found),
+        lost=by_seed("slices", "general", 1),
+        certain=tuple(name for name in lows[0] if all(low[name] > 0 for low in lows)),
+        drops=by_seed("tasks", "task", -1),
+        passes=all(one["gate"]["passes"] for one in found),
+    )
+
+
+def best(points: Sequence[Point], arm: str) -> Point | None:
+    """An arm's point of greatest gain, without the base's weights; None where it has none."""
+    own = [point for point in points if point.arm == arm and not point.share]
+    return max(own, key=lambda point: point.gain, default=None)
+
+
+def compared(points: Sequence[Point], *, reference: str, control: str | None) -> list[dict[str, Any]]:
+    """A row a point, against the reference arm at its best rate, and less what the control did.
+
+    A slice's share of forgetting is told where the reference lost something for certain; the worst of them counts.
+
+    Args:
+        points: All of them.
+        reference: Its name, such as `plain`.
+        control: Name of the arm that trained on general text alone; its best rate for gain would be no control, so the
+            rate is the reference's.
+    """
+    measure = best(points, reference)
+    same = [point for point in points if point.arm == control and measure and point.rate == measure.rate]
+    return [_row(point, measure, same[0] if same else None) for point in points]
+
+
+def _row(point: Point, measure: Point | None, control: Point | None) -> dict[str, Any]:
+    shares = {}
+    if measure is not None:
+        shares = {name: point.lost_of(name) / measure.lost_of(name) for name in measure.certain}
+    gain_share = point.gain / measure.gain if measure is not None and measure.gain > 0 else None
+    worst = max(shares.values(), default=None)
+    return {
+        "title": point.title,
+        "arm": point.arm,
+        "rate": point.rate,
+        "share": point.share,
+        "seeds": len(point.gains),
+        "gain": point.gain,
+        "gains": list(point.gains),
+        "gain_less_control": None if control is None else point.gain - control.gain,
+        "lost": {name: point.lost_of(name) for name in point.lost},
+        "lost_less_control": None
+        if control is None
+        else {name: point.lost_of(name) - control.lost_of(name) for name in point.lost},
+        "drops": {name: float(np.mean(values)) for name, values in point.drops.items()},
+        "gain_share": gain_share,
+        "forgetting_shares": shares,
+        "worst_share": worst,
+        "passes": point.passes,
+        "reaches": gain_share is not None and worst is not None and gain_share >= GAIN and worst <= FORGETTING,
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown, and which of them reach what is aimed at."""
+    slices = list(rows[0]["lost"])
+    head = ["", "seeds", "gain", "of reference", *(f"{name} lost" for name in slices), "worst, of reference", "gate"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        cells = [
+            row["title"],
+            str(row["seeds"]),
+            f"{row['gain']:+.4f}",
+            _share(row["gain_share"]),
+            *(f"{row['lost'][name]:+.4f}" for name in slices),
+            _share(row["worst_share"]),
+            "passes" if row["passes"] else "fails",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    reached = [row["title"] for row in rows if row["reaches"]]
+    aim = f"{GAIN:.0%} of the reference's gain at {FORGETTING:.0%} of its forgetting on every slice that it forgot"
+    return "\n".join([*lines, "", f"{aim}: {', '.join(reached) or 'none'}", ""])
+
+
+def _share(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.0%}"
+
+
+def draw(points: Sequence[Point], path: Path) -> None:
+    """Write the figure: a panel a general slice, a line an arm over its rates, its mixtures with the base beside it."""
+    from matplotlib.figure import Figure
+
+    from mixer.figures import save
+
+    slices = list(points[0].lost)
+    figure = Figure(figsize=(3.4 * len(slices), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(slices), squeeze=False, sharey=True)[0]
+    for panel, name in zip(panels, slices, strict=True):
+        for number, arm in enumerate(dict.fromkeys(point.arm for point in points)):
+            color = f"C{number % 10}"
+            own = sorted((point for point in points if point.arm == arm and not point.share), key=lambda p: p.rate)
+            xs, ys = [point.lost_of(name) for point in own], [point.gain for point in own]
+            panel.plot(xs, ys, marker="o", ms=4, lw=0.8, color=color, label=arm)
+            mixed = [point for point in points if point.arm == arm and point.share]
+            panel.scatter([p.lost_of(name) for p in mixed], [p.gain for p in mixed], marker="x", s=18, color=color)
+        panel.axvline(0, color="grey", lw=0.5)
+        panel.set_title(name, fontsize=9)
+        panel.set_xlabel("bits per byte lost", fontsize=8)
+        panel.tick_params(labelsize=7)
+        panel.grid(visible=True, alpha=0.3, lw=0.5)
+    panels[0].set_ylabel("domain bits per byte gained", fontsize=8)
+    panels[0].legend(fontsize=7)
+    save(figure, path)

@@ -1,0 +1,208 @@
+"""The comparison of methods, end to end on a tiny model: split, heal, arms, resume, report; and its table by hand."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from mixer.cli import app
+from tests import toys, training
+from tests.tiny_model import tiny_model
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks" / "retention"))
+
+import experiment  # noqa: E402
+import frontier  # noqa: E402
+
+SLICES = {
+    "prose": {"path": "prose.jsonl", "min_bytes": 20, "max_bytes": 150},
+    "field": {"path": "out/data/field-held.jsonl", "kind": "domain", "min_bytes": 20, "max_bytes": 150},
+}
+GUARD = {"every": 2560, "first_steps": [], "keep_best": False}
+RETENTION = {"slices": SLICES, "window": 64, "replicates": 200, "max_forgetting": 0.5, "probes": False}
+ARMS = {
+    "out": "out",
+    "split": {"field": {"path": "field.jsonl", "by": "chapter", "held": 0.3}},
+    "heal": "heal.yaml",
+    "recipe": "adapt.yaml",
+    "data": {
+        "science": [],
+        "general": ["stages.adapt.mixture={web: 1}", "retention.guard.replay=[field]"],
+        "replay": ["stages.adapt.replay={share: 0.25, mixture: {web: 1}}"],
+    },
+    "control": "general",
+    "arms": {
+        "plain": {"data": "science", "rates": [1.0e-3, 4.0e-3], "seeds": [1, 2], "mix": [0.5]},
+        "general": {"data": "general", "rates": [1.0e-3, 4.0e-3]},
+        "replay": {"data": "replay", "rates": [1.0e-3]},
+        "block_expansion": {"data": "science", "method": "block_expansion", "rates": [4.0e-3], "set": [
+            "train.method.groups=2"
+        ]},
+    },
+}  # fmt: skip
+
+
+def recipe(name: str, mixture: dict, budget: int, **changes) -> dict:
+    sources = {
+        "web": {"kind": "jsonl", "path": "more.jsonl", "language": "en"},
+        "field": {"kind": "jsonl", "path": "out/data/field-train.jsonl", "language": "en"},
+    }
+    return {
+        "name": name,
+        "seed": 3,
+        "tokenizer": "bytes",
+        "sequence_length": 64,
+        "sources": {key: own for key, own in sources.items() if name == "adapt" or key == "web"},
+        "stages": [{"name": name, "token_budget": budget, "mixture": mixture}],
+        "clean": {"filters": []},
+        "train": training.TRAIN,
+        "retention": RETENTION | {"guard": GUARD | changes},
+    }
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The comparison, healed and run, with every command that it took."""
+    folder = tmp_path_factory.mktemp("lab")
+    toys.byte_tokenizer(folder / "bytes")
+    tiny_model(folder / "model")
+    for name, first, count in (("more", 5000, 120), ("field", 0, 90), ("prose", 900, 12)):
+        text = toys.sentences if name != "field" else lambda seed, _: " + ".join(str(seed * k) for k in range(99))
+        rows = [{"text": text(first + n, 5), "chapter": n // 3} for n in range(count)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    heal = recipe("heal", {"web": 1}, 7680)
+    adapt = recipe("adapt", {"field": 1}, 5120, replay=["web"])
+    for name, content in (("heal", heal), ("adapt", adapt), ("arms", ARMS)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+
+        def mixer(words):
+            said.append(" ".join(words))
+            # A build leaves as many threads as it liked; on busy cores they wait for each other.
+            torch.set_num_threads(1)
+            # Processes of their own take longer to begin than these few documents.
+            found = CliRunner().invoke(app, [*words, *(["--workers", "1"] if words[0] == "build" else [])])
+            assert found.exit_code in (0, 3), f"{words}\n{found.output}"
+            return found.exit_code, found.stdout
+
+        opened = experiment.open_lab(folder / "arms.yaml", mixer=mixer)
+        opened.heal()
+        opened.run([])
+        yield opened, said
+
+
+def test_a_base_is_healed_once_and_everything_begins_with_it(lab, capsys):
+    opened, said = lab
+    assert [line.split()[0] for line in said[:2]] == ["build", "train"]
+    before = len(said)
+    opened.heal()
+    assert len(said) == before
+    out = capsys.readouterr().out
+    assert out.count("tokens  prose") == 4
+    assert "last change:" in out
+    for run in opened.out.glob("*-s?-*"):
+        assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["model"] == str(opened.model)
+
+
+def test_no_group_of_rows_is_on_both_sides(lab):
+    opened, _ = lab
+    sides = [
+        {json.loads(line)["chapter"] for line in (opened.out / "data" / f"field-{part}.jsonl").read_text().splitlines()}
+        for part in ("train", "held")
+    ]
+    assert not sides[0] & sides[1]
+    assert sides[0] | sides[1] == set(range(30))
+
+
+def test_every_arm_is_measured_and_later_seeds_take_the_best_rate(lab):
+    opened, _ = lab
+    names = {path.stem for path in opened.result("x", 1, 1).parent.glob("*.json")}
+    best = max(("1e-03", "4e-03"), key=lambda rate: opened.reading("plain", float(rate), 1)["gain"])
+    assert names == {
+        *("plain-1e-03-s1", "plain-4e-03-s1", "general-1e-03-s1", "general-4e-03-s1"),
+        *("replay-1e-03-s1", "block_expansion-4e-03-s1", f"plain-{best}-s2"),
+    }
+
+
+def test_what_has_ended_is_not_done_again_and_what_is_missing_is(lab):
+    opened, said = lab
+    before = len(said)
+    opened.run([])
+    assert len(said) == before
+    opened.result("replay", 1.0e-3, 1).unlink()
+    opened.run([])
+    again = [line.split()[0] for line in said[before:]]
+    assert again == ["train", "retention"]
+
+
+def test_the_report_sets_each_arm_beside_plain_and_the_control(lab, capsys):
+    opened, _ = lab
+    opened.report()
+    rows = {row["title"]: row for row in json.loads((opened.out / "report.json").read_text())}
+    best = opened.best_rate("plain")
+    plain, control = rows[f"plain at {best:g}"], rows[f"general at {best:g}"]
+    assert (plain["gain_share"], plain["seeds"]) == (1.0, 2)
+    assert plain["gain_less_control"] == pytest.approx(plain["gain"] - control["gain"])
+    assert plain["gain"] > control["gain"]
+    assert f"plain + 0.5 of the base at {best:g}" in rows
+    assert "block_expansion at 0.004" in capsys.readouterr().out
+    assert (opened.out / "frontier.svg").read_text().startswith("<?xml")
+
+
+def test_an_arm_without_a_base_is_refused(tmp_path, lab):
+    opened, _ = lab
+    with pytest.raises(SystemExit, match="run `heal` first"):
+        experiment.Lab(
+            opened.arms.model_copy(update={"flat": 1.0, "heal": "adapt.yaml"}), opened.base, opened.mixer
+        ).run([])
+
+
+def told(arm: str, rate: float, gain: float, lost: float, low: float, seed: int = 1) -> dict:
+    """A result with one general slice."""
+    change = {"value": lost, "low": low}
+    rows = [{"name": "prose", "kind": "general", "difference": change}]
+    return {
+        "arm": arm, "rate": rate, "seed": seed, "gain": gain, "slices": rows, "tasks": [], "gate": {"passes": lost < 0.02},
+    }  # fmt: skip
+
+
+def test_shares_by_hand():
+    """Plain gains 0.2 and loses 0.1; 0.19 at 0.02 is what is aimed at, 0.19 at 0.03 is not."""
+    found = [
+        told("plain", 1e-4, 0.21, 0.1, 0.08),
+        told("plain", 1e-4, 0.19, 0.1, 0.08, 2),
+        told("plain", 1e-5, 0.1, 0.01, 0.0),
+    ]
+    found += [
+        told("blocks", 1e-4, 0.19, 0.02, 0.01),
+        told("lora", 1e-4, 0.19, 0.03, 0.01),
+        told("general", 1e-4, 0.01, -0.01, -0.02),
+    ]
+    rows = {
+        row["title"]: row for row in frontier.compared(frontier.points_of(found), reference="plain", control="general")
+    }
+    assert rows["plain at 0.0001"]["gain"] == pytest.approx(0.2)
+    blocks, lora = rows["blocks at 0.0001"], rows["lora at 0.0001"]
+    assert (blocks["gain_share"], blocks["worst_share"], blocks["reaches"]) == (
+        pytest.approx(0.95),
+        pytest.approx(0.2),
+        True,
+    )
+    assert (lora["worst_share"], lora["reaches"]) == (pytest.approx(0.3), False)
+    assert blocks["gain_less_control"] == pytest.approx(0.18)
+    assert blocks["lost_less_control"]["prose"] == pytest.approx(0.03)
+    assert "slice that it forgot: blocks at 0.0001" in frontier.table(list(rows.values()))
+
+
+def test_nothing_is_reached_where_the_reference_forgot_nothing_for_certain():
+    points = frontier.points_of([told("plain", 1e-4, 0.2, 0.01, -0.01), told("lora", 1e-4, 0.2, 0.0, -0.01)])
+    rows = frontier.compared(points, reference="plain", control=None)
+    assert [(row["worst_share"], row["reaches"], row["gain_less_control"]) for row in rows] == [(None, False, None)] * 2
+    assert "n/a" in frontier.table(rows)
