@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from mixer.recipe_section import Count, Language, Name, Section
 from mixer.types import Format
@@ -139,6 +139,9 @@ class TokensSource(Files):
     tokenizer: str | None = None
     """What the files' metadata calls the recipe's tokenizer (a name, or the digest of an export of ours), where that is
     not what the recipe calls it."""
+    decontaminated: StrictBool = False
+    """Say that its text was held against the recipe's benchmarks before it was tokenized: ids cannot be searched, so
+    `clean.decontaminate` asks for this."""
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:

@@ -81,11 +81,13 @@ def _ordered(stage: Mapping[str, Any], spot: Spot, tokens: Mapping[str, Any]) ->
 
 def _checked(tree: Mapping[str, Any], tokens: Mapping[str, Any]) -> Iterator[Problem]:
     clean = tree.get("clean")
-    if isinstance(clean, dict) and clean.get("decontaminate") is not None:
-        spot = ("clean", "decontaminate")
-        names = ", ".join(f"`{name}`" for name in tokens)
-        told = f"cannot hold for {names}: token ids, no text to look for benchmarks in; use the text, or remove one"
-        yield Problem(spot, told, spot)
+    if not isinstance(clean, dict) or clean.get("decontaminate") is None:
+        return
+    for name, source in tokens.items():
+        if source.get("decontaminated") is not True:
+            spot: Spot = ("sources", name)
+            told = "token ids cannot be searched for benchmarks, as `clean.decontaminate` asks; "
+            yield Problem(spot, told + "say `decontaminated: true` if their text was, before", spot)
 
 
 def _exported(tree: Mapping[str, Any], tokens: Mapping[str, Any]) -> Iterator[Problem]:

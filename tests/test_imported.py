@@ -580,7 +580,7 @@ def old(**keys) -> dict:
         ),
         (
             {"clean": {"decontaminate": {"against": ["x.jsonl"]}}},
-            "clean.decontaminate: cannot hold for `old`: token ids, no text to look for benchmarks in",
+            "sources.old: token ids cannot be searched for benchmarks, as `clean.decontaminate` asks",
         ),
         ({"exports": [{"format": "jsonl"}]}, "exports.0: got an export of text, but `old` holds token ids, no text"),
         (
