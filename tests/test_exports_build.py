@@ -93,6 +93,12 @@ def test_two_builds_export_the_same_bytes(tmp_path):
             "no `batch_sequences`: the configuration for mds does not count steps",
         ),
         ({"format": "llmc", "mode": "blended"}, "`mode: premixed`: llmc has no weights, it reads one stream"),
+        ({"format": "arrow", "mode": "blended"}, "`mode: premixed`: who reads arrow puts sets one after the other"),
+        ({"format": "olmo", "batch_sequences": 9}, "no `batch_sequences`: the configuration for olmo does not count"),
+        ({"format": "mds", "file_bytes": 2**32}, "`file_bytes` of at most 4294967295: mds counts them in 32 bits"),
+        ({"format": "litdata", "file_bytes": 2**33}, "litdata counts them in 32 bits"),
+        ({"format": "megatron", "shuffle_seed": -1}, "0"),
+        ({"format": "nanotron", "shuffle_seed": 2**32}, "4294967296"),
     ],
 )
 def test_an_option_without_effect_is_an_error(given, told):

@@ -18,7 +18,7 @@ from tests import toy_run
 
 OPTIONS = [
     *({"format": name} for name in POLICIES),
-    *({"format": name, "mode": "blended"} for name in POLICIES if name != "llmc"),
+    *({"format": name, "mode": "blended"} for name in POLICIES if name not in ("llmc", "arrow")),
     *({"format": name, "content": "text"} for name in ("parquet", "arrow")),
     {"format": "parquet", "content": "text", "mode": "blended"},
     {"format": "megatron", "shuffle_seed": None},
@@ -104,11 +104,35 @@ def test_nanotrons_stages_start_where_the_steps_of_the_ones_before_end(tmp_path)
 
 def test_the_prediction_of_a_blend_stands_in_its_configuration(tmp_path):
     text = (configuration(tmp_path, format="litdata", mode="blended") / "litgpt_data.py").read_text()
-    assert "(independent draws, seed 42), stage by stage" in text
+    assert "(independent draws, seed 42, one worker), stage by stage" in text
     assert "adapt           web              planned          5 ( 50.00 %)   becomes" in text
 
 
-def test_torchtitans_source_starts_positions_anew_at_each_document(tmp_path):
+def test_steps_of_a_blend_are_counted_stage_by_stage(tmp_path):
+    for options in ({"format": "parquet"}, {"format": "olmo"}):
+        folder = tmp_path / options["format"]
+        [path] = configuration(folder, mode="blended", batch_sequences=4, **options).glob("*.py")
+        text = path.read_text()
+        if options["format"] == "parquet":
+            assert '"max_steps"' not in text
+            assert 'MAX_STEPS = {"adapt": 3, "anneal": 2}' in text
+            assert 'ROWS = {"adapt": 10, "anneal": 5}' in text
+        else:
+            assert "GLOBAL_BATCH_SIZE = 32" in text
+
+
+def test_torchtitans_source_is_as_long_as_a_mixture_needs(tmp_path):
+    source, space = rows_of_torchtitan(tmp_path)
+    whole = [source(rows=None)[i][0].tolist() for i in range(15)]
+    twice = source(rows=30)
+    assert [twice[i][0].tolist() for i in range(len(twice))] == whole * 2
+    fewer = source(rows=5)
+    assert [fewer[i][0].tolist() for i in range(len(fewer))] == whole[::3]
+    assert space["LENGTH"] == 8
+
+
+def rows_of_torchtitan(tmp_path):
+    """The configuration's source of rows, by how many are wanted, and the names it stands on."""
     config = configuration(tmp_path, format="torchtitan")
     text = (config / "torchtitan_data.py").read_text()
     source = text[text.index("class Rows") : text.index("class ToSequence")]
@@ -116,7 +140,13 @@ def test_torchtitans_source_starts_positions_anew_at_each_document(tmp_path):
     alone = type("Configurable", (), {"Config": type("Config", (), {})})
     space = {"np": np, "dataclass": dataclass, "Configurable": alone, "HERE": config.parent, "LENGTH": 8}
     exec(source, space)
-    rows = space["Rows"](space["Rows"].Config(folder="premixed"))
+    kind = space["Rows"]
+    return lambda **options: kind(kind.Config(folder="premixed", **options)), space
+
+
+def test_torchtitans_source_starts_positions_anew_at_each_document(tmp_path):
+    source, _ = rows_of_torchtitan(tmp_path)
+    rows = source()
     plain = toy_run.rows(tmp_path / "run", toy_run.make(tmp_path / "again"))
     assert len(rows) == 15
     seen = 0

@@ -21,7 +21,6 @@ from mixer.run import digest
 
 FILE_BYTES = 1 << 28
 IGNORED = -100
-SPLIT = "train"
 staged = False
 _BYTES_A_TOKEN = 9
 _TEXT = {"id": "string", "text": "large_string", "source": "string"}
@@ -30,21 +29,20 @@ __all__ = ["documents", "dtype", "read", "staged", "texts", "write"]
 
 
 def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
-    """Write `dataset_dict.json` and the split `train`, of a blended source in a folder of its own."""
+    """Write `dataset_dict.json` and the split `train`, which is the set's name."""
     limit = export.file_bytes or FILE_BYTES
     length = rows.facts.sequence_length
-    split = name if export.mode == "premixed" else f"{name}/{SPLIT}"
     if export.content == "text":
-        files = _write(folder, f"{split}/data-00000.arrow", text_tables(rows))
+        files = _write(folder, f"{name}/data-00000.arrow", text_tables(rows))
         features: dict[str, Any] = {key: {"dtype": kind, "_type": "Value"} for key, kind in _TEXT.items()}
     else:
         checked(dtype(rows.facts.vocab_size), rows.facts)
         files = []
         for number, part in parts(rows, limit // (length * _BYTES_A_TOKEN)):
-            files += _write(folder, f"{split}/data-{number:05d}.arrow", _tables(part))
+            files += _write(folder, f"{name}/data-{number:05d}.arrow", _tables(part))
         features = {key: _list(kind, length) for key, kind in _IDS.items()}
     about = {"citation": "", "description": "", "features": features, "homepage": "", "license": ""}
-    folder.text(f"{split}/dataset_info.json", json.dumps(about, indent=2))
+    folder.text(f"{name}/dataset_info.json", json.dumps(about, indent=2))
     state: dict[str, Any] = {
         "_data_files": [{"filename": file.rpartition("/")[2]} for file in files],
         "_fingerprint": digest([folder.files[file]["xxh3_128"] for file in files])[:16],
@@ -52,8 +50,8 @@ def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
         "_format_kwargs": {},
         "_output_all_columns": False,
     }
-    folder.text(f"{split}/state.json", json.dumps(state, indent=2, sort_keys=True))
-    folder.text(f"{split.removesuffix(SPLIT)}dataset_dict.json", json.dumps({"splits": [SPLIT]}))
+    folder.text(f"{name}/state.json", json.dumps(state, indent=2, sort_keys=True))
+    folder.text("dataset_dict.json", json.dumps({"splits": [name]}))
 
 
 def _list(kind: str, length: int) -> dict[str, Any]:
@@ -85,9 +83,8 @@ def _fixed(values: np.ndarray, length: int) -> pa.Array:
 
 
 def _batches(folder: Path, name: str) -> Iterator[pa.RecordBatch]:
-    split = folder / name if name == SPLIT else folder / name / SPLIT
-    for file in json.loads((split / "state.json").read_text("utf-8"))["_data_files"]:
-        with pa.memory_map(str(split / file["filename"])) as source, pa.ipc.open_stream(source) as stream:
+    for file in json.loads((folder / name / "state.json").read_text("utf-8"))["_data_files"]:
+        with pa.memory_map(str(folder / name / file["filename"])) as source, pa.ipc.open_stream(source) as stream:
             yield from stream
 
 

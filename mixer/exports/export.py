@@ -148,7 +148,10 @@ def _blend(run_training: Training, wanted: Export, sets: Mapping[str, Rows]) -> 
     length = run_training.shards.facts.sequence_length
     if not wanted.is_text:
         sizes = {name: len(rows) for name, rows in sets.items()}
-        return blends(wanted.format, run_training.counts(), sizes, dict.fromkeys(sizes, float(length)), length)
+        tokens = dict.fromkeys(sizes, float(length))
+        return blends(
+            wanted.format, run_training.counts(), sizes, tokens, length, batch_sequences=wanted.batch_sequences
+        )
     documents = {name: sum(1 for _ in opened(rows)) for name, rows in sets.items()}
     tokens = {name: sum(_text_tokens(rows).values()) / documents[name] for name, rows in sets.items()}
     return blends(wanted.format, run_training.counts(), documents, tokens, length)
