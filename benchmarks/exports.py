@@ -20,9 +20,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import large_run
 from mixer.exports import theirs
+from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
 from mixer.exports.policy import POLICIES, module
-from mixer.exports.verify import interpreter_for, verify
+from mixer.exports.verify import verify
 from mixer.recipe_exports import Export
 from mixer.recipe_file import load
 from tests import toy_run

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import large_run
 from benchmarks.exports import ask, quiet
 from mixer.exports import theirs
+from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
 from mixer.exports.training import training
-from mixer.exports.verify import interpreter_for
 from mixer.recipe_exports import Export
 
 BATCH = 64

@@ -1,25 +1,14 @@
 """What a recipe may ask to be written for other trainers."""
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictInt, model_validator
 
+from mixer.format_names import FormatName
 from mixer.recipe_section import Count, Section
 
-FormatName = Literal[
-    "megatron",
-    "mds",
-    "litdata",
-    "olmo",
-    "nanotron",
-    "parquet",
-    "arrow",
-    "webdataset",
-    "torchtitan",
-    "llmc",
-    "jsonl",
-]
-FORMATS: tuple[str, ...] = get_args(FormatName)
+FOLDERS = ("mds", "litdata", "nanotron", "torchtitan")
+"""Formats of which a set is a folder."""
 _PLACED = ("megatron", "nanotron")
 _TABLES = ("parquet", "arrow")
 _IN_STEPS = ("nanotron", "parquet", "arrow", "jsonl")
@@ -56,7 +45,8 @@ class Export(Section):
             raise ValueError(
                 "`shuffle_seed` for premixed megatron or nanotron alone, whose shuffle cannot be turned off"
             )
-        if self.file_bytes is not None and self.format not in _CUT:
+        is_whole = self.mode == "blended" and self.format in ("olmo", "jsonl")
+        if self.file_bytes is not None and (self.format not in _CUT or is_whole):
             raise ValueError(f"no `file_bytes`: a set of {self.format} is one file")
         if self.file_bytes is not None and self.format in _OFFSETS_OF_32_BITS and self.file_bytes > _MOST_BYTES:
             raise ValueError(f"`file_bytes` of at most {_MOST_BYTES}: {self.format} counts them in 32 bits")

@@ -10,8 +10,9 @@ import subprocess
 import pytest
 
 from mixer.exports import realised, theirs
+from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
-from mixer.exports.verify import interpreter_for, verify
+from mixer.exports.verify import verify
 from mixer.recipe_exports import Export
 from tests import toy_run
 

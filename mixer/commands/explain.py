@@ -7,10 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mixer.commands.options import Json, RunPath, store
+from mixer.commands.options import Base, Json, RunPath, store
 from mixer.errors import RecipeError
-
-Base = Annotated[Path, typer.Option(help="Folder that the recipe's relative paths start from: the recipe's own.")]
 
 
 def trace(

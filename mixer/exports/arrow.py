@@ -6,6 +6,7 @@ what they look for.
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mixer.exports.folder import Folder
-from mixer.exports.parquet import dtype, text_tables
+from mixer.exports.parquet import TEXT, dtype, write_texts
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, checked, parts
 from mixer.recipe_exports import Export
@@ -25,7 +26,7 @@ staged = False
 _BYTES_A_TOKEN = 9
 _TEXT = {"id": "string", "text": "large_string", "source": "string"}
 _IDS = {"input_ids": "int32", "attention_mask": "int8", "labels": "int32"}
-__all__ = ["documents", "dtype", "read", "staged", "texts", "write"]
+__all__ = ["columns", "documents", "dtype", "read", "staged", "texts", "write"]
 
 
 def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
@@ -33,7 +34,8 @@ def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
     limit = export.file_bytes or FILE_BYTES
     length = rows.facts.sequence_length
     if export.content == "text":
-        files = _write(folder, f"{name}/data-00000.arrow", text_tables(rows))
+        names = (f"{name}/data-{number:05d}.arrow" for number in count())
+        files = write_texts(rows, folder, limit, names, lambda out: pa.ipc.new_stream(out, TEXT))
         features: dict[str, Any] = {key: {"dtype": kind, "_type": "Value"} for key, kind in _TEXT.items()}
     else:
         checked(dtype(rows.facts.vocab_size), rows.facts)
@@ -100,8 +102,18 @@ def documents(folder: Path, name: str, told: Told) -> Iterator[np.ndarray] | Non
     return None
 
 
-def texts(folder: Path, name: str, told: Told) -> Iterator[tuple[str, str]]:
-    """Yield id and text of every row, in order."""
+def columns(folder: Path, name: str, told: Told) -> dict[str, Iterator[np.ndarray]]:
+    """What is masked, and what is predicted, token by token."""
+    del told
+
+    def column(key: str) -> Iterator[np.ndarray]:
+        return (batch.column(key).flatten().to_numpy() for batch in _batches(folder, name))
+
+    return {key: column(key) for key in ("attention_mask", "labels")}
+
+
+def texts(folder: Path, name: str, told: Told) -> Iterator[tuple[str, str, str]]:
+    """Yield id, text and source of every row, in order."""
     del told
     for batch in _batches(folder, name):
-        yield from zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True)
+        yield from zip(*(batch.column(key).to_pylist() for key in ("id", "text", "source")), strict=True)
