@@ -14,11 +14,11 @@ from mixer.errors import RecipeError
 def trace(
     run: RunPath,
     stage: Annotated[str | None, typer.Option(help="A stage of the plan.", show_default=False)] = None,
-    index: Annotated[int, typer.Option(help="Which sequence of the stage, from 0.")] = 0,
+    index: Annotated[int | None, typer.Option(help="Which sequence of the stage, from 0.", show_default="0")] = None,
     shard: Annotated[
         str | None, typer.Option(metavar="SOURCE/FILE", help="A shard, instead of a stage.", show_default=False)
     ] = None,
-    offset: Annotated[int, typer.Option(help="Which token of the shard, from 0.")] = 0,
+    offset: Annotated[int | None, typer.Option(help="Which token of the shard, from 0.", show_default="0")] = None,
     base: Base = Path(),
     json_: Json = False,
 ) -> None:
@@ -33,12 +33,15 @@ def trace(
 
     if (stage is None) == (shard is None):
         raise RecipeError("trace: got no place, or two, expected one", hint="name --stage and --index, or --shard")
+    if (index if stage is None else offset) is not None:
+        wrong = "--index counts within a --stage" if stage is None else "--offset counts within a --shard"
+        raise RecipeError(f"trace: got both of two ways to name a place: {wrong}", hint="leave it out")
     recipe = open_run(run)
     encoder = load(recipe.tokenizer, base, store())
     if stage is not None:
-        found = trace_stage(run, recipe, encoder, stage=stage, index=index)
+        found = trace_stage(run, recipe, encoder, stage=stage, index=index or 0)
     else:
-        found = trace_shard(run, encoder, shard=str(shard), offset=offset)
+        found = trace_shard(run, encoder, shard=str(shard), offset=offset or 0)
     _print(found, explained.trace_lines, json_=json_)
 
 
