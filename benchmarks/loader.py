@@ -1,8 +1,9 @@
 """Batches in training order, against litdata and mosaicml-streaming on the same data: `loader.py PYTHON [PYTHON]`.
 
-A shuffled stage, everything in the page cache, batches of 64 sequences of 2,048 ids. Ours is the order and the shards
-by memory map. Against a plain copy of the same rows, twice: in a random order (what memory allows), and one after the
-other (what it allows when nothing is random).
+A shuffled stage, everything in the page cache, batches of 64 sequences of 2,048 ids. Ours is the loader that `mixer
+train` trains with: ids, positions that begin anew with each document, targets and their weights; the others hand out
+ids alone. Gathering ids alone, as an export does, is a line of its own. Against a plain copy of the same rows, twice:
+in a random order (what memory allows), and one after the other (what it allows when nothing is random).
 """
 
 import os
@@ -15,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import large_run
-from benchmarks.exports import ask, quiet
+from benchmarks.exports import ask, quiet, training_loader
 from mixer.exports import theirs
 from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
@@ -30,8 +31,18 @@ def batches(order):
     return [order[first : first + BATCH] for first in range(0, len(order) - BATCH + 1, BATCH)]
 
 
-def ours(shards, order):
-    """Sequences a second of our loader."""
+def ours(loader):
+    """Sequences a second of the trainer's loader."""
+    began, position = time.perf_counter(), 0
+    while step := loader.step(position):
+        for _ in loader.batches(step, micro_batch=BATCH):
+            pass
+        position += step.count
+    return position / (time.perf_counter() - began)
+
+
+def gathered(shards, order):
+    """Sequences a second of ids alone, as an export gathers them."""
     began = time.perf_counter()
     for pairs in batches(order):
         shards.ids(pairs)
@@ -65,11 +76,14 @@ def main():
         order = np.load(folder / "run" / "order" / "adapt.npy", mmap_mode="r")
         memory = np.concatenate([shards.ids(pairs) for pairs in batches(order)])
         picks = np.random.default_rng(1).permutation(len(memory) // BATCH * BATCH).reshape(-1, BATCH)
-        mine = max(ours(shards, order) for _ in range(TURNS))
+        loader = training_loader(folder / "run", recipe, BATCH)
+        mine = max(ours(loader) for _ in range(TURNS))
+        alone = max(gathered(shards, order) for _ in range(TURNS))
         random = max(copies(memory, picks) for _ in range(TURNS))
         plain = max(straight(memory) for _ in range(TURNS))
         print(f"{len(order):,} sequences, {memory.nbytes / 1e9:.1f} GB", flush=True)
         print(f"ours: {mine:,.0f} sequences/s, {mine * memory.shape[1] * 2 / 1e9:.2f} GB/s")
+        print(f"ids alone, as exports gather them: {alone:,.0f} sequences/s", flush=True)
         print(f"copy of the same rows in random order: {random:,.0f}/s, ratio {mine / random:.2f} (at least 0.5)")
         print(f"copy of the rows one after the other: {plain:,.0f}/s, ratio {mine / plain:.2f}", flush=True)
         del memory
