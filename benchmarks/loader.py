@@ -32,13 +32,15 @@ def batches(order):
 
 
 def ours(loader):
-    """Sequences a second of the trainer's loader."""
-    began, position = time.perf_counter(), 0
+    """Sequences a second of the trainer's loader, and gigabytes a second of the arrays that it hands out."""
+    began, position, size = time.perf_counter(), 0, 0
     while step := loader.step(position):
-        for _ in loader.batches(step, micro_batch=BATCH):
-            pass
+        for batch in loader.batches(step, micro_batch=BATCH):
+            arrays = (batch.ids, batch.positions, batch.bounds, batch.places, batch.targets, batch.weights)
+            size += sum(array.nbytes for array in arrays)
         position += step.count
-    return position / (time.perf_counter() - began)
+    took = time.perf_counter() - began
+    return position / took, size / took / 1e9
 
 
 def gathered(shards, order):
@@ -77,15 +79,20 @@ def main():
         memory = np.concatenate([shards.ids(pairs) for pairs in batches(order)])
         picks = np.random.default_rng(1).permutation(len(memory) // BATCH * BATCH).reshape(-1, BATCH)
         loader = training_loader(folder / "run", recipe, BATCH)
-        mine = max(ours(loader) for _ in range(TURNS))
+        mine, gigabytes = max(ours(loader) for _ in range(TURNS))
         alone = max(gathered(shards, order) for _ in range(TURNS))
         random = max(copies(memory, picks) for _ in range(TURNS))
         plain = max(straight(memory) for _ in range(TURNS))
         print(f"{len(order):,} sequences, {memory.nbytes / 1e9:.1f} GB", flush=True)
-        print(f"ours: {mine:,.0f} sequences/s, {mine * memory.shape[1] * 2 / 1e9:.2f} GB/s")
+        print(f"ours: {mine:,.0f} sequences/s, {gigabytes:.2f} GB/s of ids, positions, targets and weights", flush=True)
         print(f"ids alone, as exports gather them: {alone:,.0f} sequences/s", flush=True)
-        print(f"copy of the same rows in random order: {random:,.0f}/s, ratio {mine / random:.2f} (at least 0.5)")
-        print(f"copy of the rows one after the other: {plain:,.0f}/s, ratio {mine / plain:.2f}", flush=True)
+        for told, copied in (("in random order", random), ("one after the other", plain)):
+            as_bytes = copied * memory.shape[1] * memory.itemsize / 1e9
+            print(
+                f"copy of the same rows {told}: {copied:,.0f}/s, {as_bytes:.2f} GB/s, ratio {mine / copied:.2f} in",
+                end=" ",
+            )
+            print(f"sequences, {gigabytes / as_bytes:.2f} in bytes, {alone / copied:.2f} of ids alone", flush=True)
         del memory
         for form, tasks in (("litdata", ["litdata"]), ("mds", ["mds", "mds_local"])):
             export(folder / "run", recipe, Export(format=form), folder / form, say=quiet)

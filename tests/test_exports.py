@@ -387,6 +387,27 @@ def test_jsonl_files_end_after_the_line_that_fills_them(run):
     assert verify(run, recipe, target)
 
 
+def test_tables_of_text_end_a_file_with_the_document_that_fills_it(run):
+    recipe = toy_run.make(run)
+    for name, ending in (("arrow", ".arrow"), ("parquet", ".parquet")):
+        target, record = written(run, recipe, name, content="text", file_bytes=100)
+        files = [file for file in record["files"] if file.endswith(ending)]
+        assert len(files) > 4
+        assert sum(each.documents or 0 for each in verify(run, recipe, target)) >= 11
+
+
+def test_a_file_of_ids_is_no_larger_than_asked_where_that_is_promised(run):
+    recipe = toy_run.make(run)
+    for name in ("mds", "litdata", "olmo", "llmc"):
+        for limit in (1100, 1300, 2000):
+            _, record = written(run, recipe, name, file_bytes=limit)
+            data = [n for n in record["files"] if n.endswith((".mds", "-0.bin", ".npy", "_000000.bin"))]
+            assert data
+            assert max(record["files"][n]["bytes"] for n in data) <= limit
+    webdataset = written(run, recipe, "webdataset", file_bytes=8000)[1]["files"]
+    assert max(file["bytes"] for name, file in webdataset.items() if name.endswith(".tar")) <= 8000
+
+
 def test_the_documentation_has_a_line_for_every_format():
     page = (Path(__file__).parents[1] / "docs" / "exports.md").read_text("utf-8")
     assert all(f"| `{name}` | " in page for name in FORMATS)
