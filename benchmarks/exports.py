@@ -19,10 +19,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import large_run
+from curricula.job import order_file
+from curricula.loader import Loader, Track
+from curricula.rows import Shards
 from mixer.exports import theirs
+from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
 from mixer.exports.policy import POLICIES, module
-from mixer.exports.verify import interpreter_for, verify
+from mixer.exports.verify import verify
 from mixer.recipe_exports import Export
 from mixer.recipe_file import load
 from tests import toy_run
@@ -164,11 +168,28 @@ def table(pythons):
         print(" | ".join((*row, *(edges or ["-"] * 4), "equal", at_the_limit(name, pythons))), flush=True)
 
 
+def training_loader(run, recipe, per_step):
+    """The loader that `mixer train` trains a Run with."""
+    stages = json.loads((run / "plan.json").read_text())["stages"]
+    tracks = [Track(stage["name"], stage["sequences"], order_file(run, stage["name"])) for stage in stages]
+    return Loader(Shards(run, list(recipe.sources), document_mask=True), tracks, per_step=per_step)
+
+
+def rows_of(loader, first, count):
+    """The ids of `count` rows from a position on, step after step."""
+    found = []
+    while len(found) < count:
+        step = loader.step(first + len(found))
+        found += [row for batch in loader.batches(step, micro_batch=loader.per_step) for row in batch.ids.tolist()]
+    return found[:count]
+
+
 def batch_table(run, pythons):
-    """One batch, and one from the middle, of each real loader against the rows of our order."""
+    """One batch, and one from the middle, of each real loader against those of the loader that `mixer train` has."""
     recipe = load(run / "recipe.yaml")
-    rows = toy_run.rows(run, recipe)
-    numbers = [0, len(rows) // SIZE // 2]
+    loader = training_loader(run, recipe, SIZE)
+    numbers = [0, loader.sequences // SIZE // 2]
+    assert rows_of(loader, 0, loader.sequences) == toy_run.rows(run, recipe)
     for name in BATCHED:
         with tempfile.TemporaryDirectory() as folder:
             record = export(run, recipe, Export(format=name), Path(folder), say=quiet)
@@ -180,7 +201,7 @@ def batch_table(run, pythons):
                     "batch",
                     **{**record, "folder": folder, "batch": SIZE, "numbers": numbers, "package": package},
                 )
-        equal = [batch == rows[n * SIZE : (n + 1) * SIZE] for n, batch in zip(numbers, found, strict=True)]
+        equal = [batch == rows_of(loader, n * SIZE, SIZE) for n, batch in zip(numbers, found, strict=True)]
         told = f"batches {numbers} of {SIZE} x {recipe.sequence_length} equal ours: {equal}"
         print(f"{name}: {theirs.LIBRARIES[name][0]}: {told}", flush=True)
         assert all(equal), name

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from curricula.order import order
-from mixer.build import write_order
+from mixer.ordering import write_order
 from mixer.pack import concat_and_chunk
 from mixer.recipe import Recipe
 from mixer.run import sha256, write_json

@@ -2,8 +2,9 @@
 
     .venv/bin/mixer build benchmarks/science.yaml && .venv/bin/python benchmarks/trace.py runs/science-benchmark [COUNT]
 
-A token counts as traced when the bytes that `mixer trace` names of the Document's text are what the tokenizer spells it
-as, byte for byte; control tokens name no bytes, and stand at a document's end.
+A token counts as traced when the bytes that `mixer trace` names of the Document's text are what its vocabulary spells,
+byte for byte, parts of characters too; so must the piece of its document around it, token by token. Control tokens name
+no bytes, and stand at a document's end.
 """
 
 import sys
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from tokenizers import decoders
 
 from mixer.replan import open_run
 from mixer.shard import Sequences
@@ -23,9 +23,20 @@ from mixer.trace import bytes_of, trace_stage
 SEED = 4
 
 
-def spelled(token: str) -> bytes:
-    """The bytes of a token of a byte-level vocabulary."""
-    return decoders.ByteLevel().decode([token]).encode()
+def alphabet():
+    """Character -> byte of a byte-level vocabulary, as GPT-2's encoder lays it down."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+BYTES = alphabet()
+
+
+def spelled(encoder, ids):
+    """The bytes that tokens stand for, by their vocabulary alone."""
+    tokens = [encoder.backend.id_to_token(int(i)) for i in ids if int(i) not in encoder.special]
+    return b"".join(bytes(BYTES[character] for character in token) for token in tokens)
 
 
 def main() -> None:
@@ -35,7 +46,7 @@ def main() -> None:
     rng = np.random.default_rng(SEED)
     stages = {path.stem: len(np.load(path, mmap_mode="r")) for path in sorted((run / "order").glob("*.npy"))}
     picked = [(stage, int(rng.integers(stages[stage]))) for stage in rng.choice(list(stages), count)]
-    began, right, control = time.perf_counter(), 0, 0
+    began, right, control, parts = time.perf_counter(), 0, 0, 0
     for stage, index in picked:
         found = trace_stage(run, recipe, encoder, stage=stage, index=index)
         offset = int(rng.integers(recipe.sequence_length))
@@ -44,18 +55,20 @@ def main() -> None:
         [text] = table.select("text").collect()["text"]
         [ids] = encoder.encode([text])
         place = origin.start + offset - origin.offset
-        token = int(Sequences(run / "shards" / found.source)[found.sequence][offset])
+        packed = Sequences(run / "shards" / found.source)[found.sequence]
         begin, end = bytes_of(encoder, text, ids, place, 1)
-        piece = text.encode()[begin:end]
-        if token in encoder.special:
-            control += 1
-            right += piece == b"" and place == len(ids) - 1
-        else:
-            whole = spelled(encoder.backend.id_to_token(token))
-            # A token that parts a character spells no text of its own; its bytes are counted.
-            right += piece == whole if b"\xef\xbf\xbd" not in whole else token == ids[place]
+        own, around = packed[[offset]], packed[origin.offset : origin.offset + origin.length]
+        is_control = int(own[0]) in encoder.special
+        control += is_control
+        parts += b"\xef\xbf\xbd" in spelled(encoder, own).decode("utf-8", "replace").encode()
+        right += (
+            text.encode()[begin:end] == spelled(encoder, own)
+            and text.encode()[origin.begin : origin.end] == spelled(encoder, around)
+            and (not is_control or place == len(ids) - 1)
+        )
     took = time.perf_counter() - began
-    print(f"{right:,} of {count:,} tokens traced to their bytes ({control} ends of text), {took / count:.2f} s each")
+    kinds = f"{control} ends of text, {parts} parts of characters"
+    print(f"{right:,} of {count:,} tokens traced to their bytes ({kinds}), {took / count:.2f} s each")
     sys.exit(right != count)
 
 

@@ -86,8 +86,12 @@ def starts_of(length: int, offsets: np.ndarray, lengths: np.ndarray) -> np.ndarr
         >>> starts_of(6, np.array([0, 3]), np.array([3, 2])).tolist()
         [0, 3, 5]
     """
-    places = np.union1d(offsets, np.r_[0, offsets + lengths])
-    return places[places < length]
+    places = np.zeros(2 * len(offsets) + 1, np.int64)
+    places[1::2], places[2::2] = offsets, offsets + lengths
+    places.sort()
+    is_new = places < length
+    is_new[1:] &= places[1:] > places[:-1]
+    return places[is_new]
 
 
 class Shards:
@@ -190,7 +194,9 @@ def _spans(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
     places = target / "spans.bin"
     if not places.stat().st_size:
         return np.zeros(index["sequences"] + 1, np.int64), np.empty((0, 2), np.uint32)
-    return np.load(target / "first.npy", mmap_mode="r"), np.memmap(places, "<u4", "r").reshape(-1, 2)
+    # As plain arrays: a memmap does bookkeeping at every slice.
+    first = np.asarray(np.load(target / "first.npy", mmap_mode="r"))
+    return first, np.asarray(np.memmap(places, "<u4", "r")).reshape(-1, 2)
 
 
 def _write_spans(scratch: Path, folder: Path, index: dict[str, Any]) -> None:

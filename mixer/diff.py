@@ -10,7 +10,7 @@ import polars as pl
 from mixer.ledger import dropped_by_reason
 from mixer.recipe import Recipe
 from mixer.recipe_scores import COLUMNS
-from mixer.run import changed, read_json
+from mixer.run import changed, file_hash, read_json
 from mixer.table import scan
 
 _MOST = 10
@@ -23,7 +23,7 @@ class Documents:
 
     Args:
         added, removed, changed: How many; `changed` have the same id and another text.
-        examples: `added`, `removed`, `changed` -> some ids, with the step that ended a removed one.
+        examples: `added`, `removed`, `changed` -> some ids, with the step that ended one in the Run that lacks it.
         reasons: `step: reason` -> documents that it ended in the first and in the second.
     """
 
@@ -42,7 +42,9 @@ class Difference:
     Args:
         recipe: Key -> its value in the first and in the second.
         documents: Source -> its documents.
-        scores: `score source` -> count, and quantiles .05, .5 and .95, in the first and in the second.
+        scores: `score source` -> in the first and in the second, documents, quantiles .05, .5 and .95 or how many have
+            each label, and a hash of all.
+        orders: Stage -> a hash of its sequences in their order, in the first and in the second.
         shares: `stage pool` -> sequences in the first and in the second.
         tokens: Source -> tokens in the first and in the second.
         steps: Step -> why the second would not take the first's result.
@@ -50,7 +52,8 @@ class Difference:
 
     recipe: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     documents: Mapping[str, Documents] = field(default_factory=dict)
-    scores: Mapping[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    scores: Mapping[str, tuple[list[Any], list[Any]]] = field(default_factory=dict)
+    orders: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     shares: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     tokens: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     steps: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +61,8 @@ class Difference:
     @property
     def is_empty(self) -> bool:
         """Whether nothing differs."""
-        return not any((self.recipe, self.documents, self.scores, self.shares, self.tokens, self.steps))
+        found = (self.recipe, self.documents, self.scores, self.orders, self.shares, self.tokens, self.steps)
+        return not any(found)
 
 
 def diff(one: Path, other: Path, recipes: tuple[Recipe, Recipe]) -> Difference:
@@ -75,6 +79,7 @@ def diff(one: Path, other: Path, recipes: tuple[Recipe, Recipe]) -> Difference:
         recipe=_unequal(*(dict(_flat(recipe.model_dump(mode="json", by_alias=True))) for recipe in recipes)),
         documents={name: found for name, found in documents.items() if _differs(found)},
         scores=_unequal(*(dict(_scores(run)) for run in (one, other))),
+        orders=_unequal(*(_orders(run) for run in (one, other))),
         shares=_unequal(*(dict(_shares(run)) for run in (one, other))),
         tokens=_unequal(*(_tokens(run) for run in (one, other))),
         steps=dict(_steps(one, other)),
@@ -91,7 +96,7 @@ def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tupl
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and values; a stage goes by its name."""
+    """Yield dotted keys and values; a stage goes by its name, and the names in their order are one value more."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
             yield from _flat(inner, f"{key}.{name}" if key else str(name))
@@ -99,6 +104,8 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         for number, item in enumerate(value):
             name = item.get("name", number) if isinstance(item, dict) else number
             yield from _flat(item, f"{key}.{name}")
+        if names := [item["name"] for item in value if isinstance(item, dict) and "name" in item]:
+            yield f"{key} in order", names
     else:
         yield key, value
 
@@ -107,16 +114,16 @@ def _documents(one: Path, other: Path, source: str) -> Documents:
     first, second = (_hashes(run / "documents" / source) for run in (one, other))
     both = first.join(second, on="id", suffix="_now")
     lost, new = (a.join(b, on="id", how="anti")["id"].sort().to_list() for a, b in ((first, second), (second, first)))
-    changed_ids = both.filter(pl.col("text") != pl.col("text_now"))["id"].sort().to_list()
-    ends = dict(_ends(other / "dropped" / source, lost[:_MOST]))
+    is_other = (pl.col("text") != pl.col("text_now")) | (pl.col("rows") != pl.col("rows_now"))
+    changed_ids = both.filter(is_other)["id"].sort().to_list()
     return Documents(
-        kept=(len(first), len(second)),
+        kept=(int(first["rows"].sum()), int(second["rows"].sum())),
         added=len(new),
         removed=len(lost),
         changed=len(changed_ids),
         examples={
-            "added": new[:_MOST],
-            "removed": [f"{name} ({ends.get(name, 'not read')})" for name in lost[:_MOST]],
+            "added": _ended(one / "dropped" / source, new[:_MOST]),
+            "removed": _ended(other / "dropped" / source, lost[:_MOST]),
             "changed": changed_ids[:_MOST],
         },
         reasons=_unequal(*(_reasons(run / "dropped" / source) for run in (one, other))),
@@ -125,10 +132,18 @@ def _documents(one: Path, other: Path, source: str) -> Documents:
 
 def _hashes(folder: Path) -> pl.DataFrame:
     if not folder.is_dir():
-        return pl.DataFrame(schema={"id": pl.String, "text": pl.UInt64})
+        return pl.DataFrame(schema={"id": pl.String, "text": pl.UInt64, "rows": pl.UInt32})
     # Token ids have no text: their metadata holds their hash.
     content = pl.when(pl.col("text") == "").then(pl.col("metadata")).otherwise(pl.col("text"))
-    return scan(folder).select("id", content.hash().alias("text")).collect(engine="streaming")
+    # An id may have several rows, whose order says nothing.
+    texts = scan(folder).select("id", content.hash().alias("text"))
+    return texts.group_by("id").agg(pl.col("text").sum(), rows=pl.len()).collect(engine="streaming")
+
+
+def _ended(folder: Path, names: list[str]) -> list[str]:
+    """Ids, each with the step that ended it."""
+    ends = dict(_ends(folder, names))
+    return [f"{name} ({ends.get(name, 'not read')})" for name in names]
 
 
 def _ends(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
@@ -144,13 +159,21 @@ def _reasons(folder: Path) -> dict[str, int]:
     return {f"{step}: {reason}" if reason else step: count for step, reason, count in rows}
 
 
-def _scores(run: Path) -> Iterator[tuple[str, list[float]]]:
+def _scores(run: Path) -> Iterator[tuple[str, list[Any]]]:
     for path in sorted((run / "scores").glob("*/*.parquet")):
-        score = path.parent.name
-        if COLUMNS[score]["value"] is float:
-            values = scan(path).select("value").collect()["value"].drop_nulls()
+        table = scan(path).collect(engine="streaming")
+        values, content = table["value"].drop_nulls(), f"{table.hash_rows().sum():016x}"
+        if COLUMNS[path.parent.name]["value"] is float:
             found = [values.quantile(q) for q in _QUANTILES] if len(values) else []
-            yield f"{score} {path.stem}", [float(len(values)), *(round(float(each or 0), 4) for each in found)]
+            shown: list[Any] = [round(float(each or 0), 4) for each in found]
+        else:
+            counts = values.value_counts(name="documents").sort("value")
+            shown = [f"{label}: {count}" for label, count in counts.iter_rows()]
+        yield f"{path.parent.name} {path.stem}", [len(values), *shown, content]
+
+
+def _orders(run: Path) -> dict[str, str]:
+    return {path.stem: file_hash(path)[:16] for path in sorted((run / "order").glob("*.npy"))}
 
 
 def _shares(run: Path) -> Iterator[tuple[str, int]]:

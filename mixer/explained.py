@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mixer.diff import Difference
-    from mixer.trace import Origin, Trace
+    from mixer.trace import Origin, Token, Trace
     from mixer.why import Fate
 
 _SHOWN = 100
@@ -15,13 +15,19 @@ def trace_lines(found: "Trace") -> Iterator[str]:
     """Yield the lines that show a sequence and what fills it."""
     where = f"stage {found.stage}, place {found.index:,}: " if found.stage is not None else ""
     yield f"{where}sequence {found.sequence:,} of source {found.source}"
+    if found.place is not None:
+        yield f"place {found.place:,}: {_token(found.token)}"
     for origin in found.origins:
         yield ""
-        end = origin.offset + origin.length
-        asked = found.place is not None and origin.offset <= found.place < end
-        mark = f", {found.place:,} asked about" if asked else ""
-        yield f"places {origin.offset:,} to {end - 1:,}{mark}: {origin.document}"
+        yield f"places {origin.offset:,} to {origin.offset + origin.length - 1:,}: {origin.document}"
         yield from (f"  {line}" for line in _origin(origin))
+
+
+def _token(token: "Token | None") -> str:
+    if token is None:
+        return "padding"
+    bytes_ = "" if token.begin is None else f"bytes {token.begin:,} to {token.end:,} of its text: "
+    return f"token {token.start:,} of {token.document}, {bytes_}{_short(token.text)}"
 
 
 def _origin(origin: "Origin") -> Iterator[str]:
@@ -58,9 +64,14 @@ def fate_lines(found: Sequence["Fate"]) -> Iterator[str]:
         if fate.state == "kept":
             yield f"  {fate.tokens:,} tokens in {len(fate.places)} sequences"
         for place in fate.places:
-            taken = [f"{stage} at {', '.join(map(str, at))}" for stage, at in place.stages.items()]
+            taken = [f"{stage} at {_places(at, place.counts[stage])}" for stage, at in place.stages.items()]
             told = "held out for validation" if place.held_out else "; ".join(taken) or "in no stage"
             yield f"  sequence {place.sequence:,}, {place.tokens:,} tokens: {told}"
+
+
+def _places(at: Sequence[int], count: int) -> str:
+    shown = ", ".join(map(str, at))
+    return shown if count == len(at) else f"{shown} and {count - len(at):,} more"
 
 
 def difference_lines(found: "Difference") -> Iterator[str]:
@@ -76,7 +87,8 @@ def difference_lines(found: "Difference") -> Iterator[str]:
                 yield f"  {count:,} {kind}: {names}{', ...' if count > 3 else ''}"
         yield from (f"  {line}" for line in _pairs("dropped", its.reasons))
     yield from _pairs("tokens", found.tokens)
-    yield from _pairs("scores (count, 5%, 50%, 95%)", found.scores)
+    yield from _pairs("scores (count, 5%, 50%, 95% or labels, hash)", found.scores)
+    yield from _pairs("order", found.orders)
     yield from _pairs("sequences", found.shares)
     yield from (f"step {name}: {why}" for name, why in found.steps.items())
 

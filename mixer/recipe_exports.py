@@ -1,27 +1,19 @@
 """What a recipe may ask to be written for other trainers."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import StrictInt, model_validator
+from pydantic import Field, StrictInt, model_validator
 
+from mixer.format_names import FormatName
 from mixer.recipe_section import Count, Section
 
-FormatName = Literal[
-    "megatron",
-    "mds",
-    "litdata",
-    "olmo",
-    "nanotron",
-    "parquet",
-    "arrow",
-    "webdataset",
-    "torchtitan",
-    "llmc",
-    "jsonl",
-]
+FOLDERS = ("mds", "litdata", "nanotron", "torchtitan")
+"""Formats of which a set is a folder."""
 _PLACED = ("megatron", "nanotron")
 _TABLES = ("parquet", "arrow")
 _IN_STEPS = ("nanotron", "parquet", "arrow", "jsonl")
+_OFFSETS_OF_32_BITS = ("mds", "litdata")
+_MOST_BYTES = 2**32 - 1
 _CUT = ("mds", "litdata", "olmo", "parquet", "arrow", "webdataset", "llmc", "jsonl")
 
 
@@ -33,15 +25,17 @@ class Export(Section):
     """`premixed` is the training order, stage after stage; `blended` is a data set a source for the trainer to mix."""
     content: Literal["tokens", "text"] | None = None
     """Of `parquet` and `arrow`: packed ids (the default) or whole documents. `jsonl` is text, the others are ids."""
-    shuffle_seed: StrictInt | None = 1234
+    shuffle_seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] | None = 1234
     """Of `megatron` and `nanotron`, which always shuffle: rows are laid out so that the shuffle by this seed restores
     the training order. `null` lays them out in training order."""
     file_bytes: Count | None = None
-    """Most bytes of a file, where the format has several. Default: what its trainer reads well."""
+    """Most bytes of a file, where the format has several. Rows of `parquet`, `arrow` and `webdataset` are counted
+    before compression and without what names them; text goes on to the end of a document. Default: what its trainer
+    reads well."""
 
     batch_sequences: Count = 1
     """Sequences that the trainer takes a step, where its configuration counts steps: nanotron, TRL, LLaMA-Factory,
-    Axolotl."""
+    Axolotl; and OLMo-core's `blended`, which fills whole batches."""
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
@@ -53,12 +47,18 @@ class Export(Section):
             raise ValueError(
                 "`shuffle_seed` for premixed megatron or nanotron alone, whose shuffle cannot be turned off"
             )
-        if self.file_bytes is not None and self.format not in _CUT:
+        is_whole = self.mode == "blended" and self.format in ("olmo", "jsonl")
+        if self.file_bytes is not None and (self.format not in _CUT or is_whole):
             raise ValueError(f"no `file_bytes`: a set of {self.format} is one file")
-        if self.batch_sequences != default["batch_sequences"] and self.format not in _IN_STEPS:
+        if self.file_bytes is not None and self.format in _OFFSETS_OF_32_BITS and self.file_bytes > _MOST_BYTES:
+            raise ValueError(f"`file_bytes` of at most {_MOST_BYTES}: {self.format} counts them in 32 bits")
+        steps = self.format in _IN_STEPS or (self.format, self.mode) == ("olmo", "blended")
+        if self.batch_sequences != default["batch_sequences"] and not steps:
             raise ValueError(f"no `batch_sequences`: the configuration for {self.format} does not count steps")
         if self.format == "llmc" and self.mode == "blended":
             raise ValueError("`mode: premixed`: llmc has no weights, it reads one stream")
+        if self.format == "arrow" and self.mode == "blended":
+            raise ValueError("`mode: premixed`: who reads arrow puts sets one after the other; parquet has weights")
         return self
 
     @property

@@ -6,6 +6,7 @@
 """
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -265,7 +266,8 @@ class Sequences:
         size = path.stat().st_size if path.is_file() else 0
         if size != expected:
             raise ShardError(f"{path}: got {size:,} bytes, expected {expected:,}", hint=_REBUILD)
-        return np.memmap(path, self._dtype, "r", shape=shape)
+        # As a plain array: a memmap does bookkeeping at every slice.
+        return np.asarray(np.memmap(path, self._dtype, "r", shape=shape))
 
     def __len__(self) -> int:
         return self._sequences
@@ -273,6 +275,6 @@ class Sequences:
     def __getitem__(self, sequence: int) -> np.ndarray:
         if not 0 <= sequence < self._sequences:
             raise IndexError(sequence)
-        shard = int(np.searchsorted(self.firsts, sequence, side="right")) - 1
+        shard = bisect_right(self.firsts, sequence) - 1
         ids: np.ndarray = self.maps[shard][sequence - self.firsts[shard]]
         return ids

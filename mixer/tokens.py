@@ -130,7 +130,7 @@ def load(spec: TokenizerSpec, base: Path, store: Path) -> Encoder:
     Raises:
         RecipeError: It cannot be found or fetched, or it lacks the frame's tokens.
     """
-    path, config = _files(spec, base, store)
+    path, config = files(spec, base, store)
     backend = Tokenizer.from_file(str(path))
     backend.no_truncation()
     backend.no_padding()
@@ -148,7 +148,8 @@ def load(spec: TokenizerSpec, base: Path, store: Path) -> Encoder:
     return Encoder(backend, bos, eos, special, max(backend.get_vocab().values()) + 1, digest)
 
 
-def _files(spec: TokenizerSpec, base: Path, store: Path) -> tuple[Path, dict[str, Any]]:
+def files(spec: TokenizerSpec, base: Path, store: Path) -> tuple[Path, dict[str, Any]]:
+    """The `tokenizer.json` that a recipe names, and the configuration beside it; as `load` finds them."""
     if spec.path == PACKAGED:
         path = packaged_tokenizer(store)
     else:

@@ -7,7 +7,7 @@ a trace that cannot be right is an error, not an answer.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from mixer.recipe import Recipe
 from mixer.shard import Sequences, index_of
 from mixer.table import scan
 from mixer.tokens import Encoder
+
+_BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,25 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """The one token that was asked about.
+
+    Args:
+        document: Whose it is.
+        start: Which token of the document, its BOS included.
+        begin: First byte within the document's text, and end after the last; equal for a control token, and None of a
+            document that is token ids alone.
+        text: What it spells.
+    """
+
+    document: str
+    start: int
+    begin: int | None
+    end: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """One training sequence.
 
@@ -64,6 +85,7 @@ class Trace:
         sequence: Its number within the source.
         origins: What fills it, in order.
         place: Which of its tokens was asked about, where one was.
+        token: What that one is, if it is not padding.
     """
 
     stage: str | None
@@ -72,6 +94,7 @@ class Trace:
     sequence: int
     origins: Sequence[Origin]
     place: int | None = None
+    token: Token | None = None
 
 
 def trace_stage(run: Path, recipe: Recipe, encoder: Encoder, *, stage: str, index: int) -> Trace:
@@ -94,7 +117,7 @@ def trace_stage(run: Path, recipe: Recipe, encoder: Encoder, *, stage: str, inde
 
 
 def trace_shard(run: Path, encoder: Encoder, *, shard: str, offset: int) -> Trace:
-    """What the sequence around a token of a shard holds.
+    """What the sequence around a token of a shard holds, and where the token is from.
 
     Args:
         run: The Run.
@@ -113,7 +136,25 @@ def trace_shard(run: Path, encoder: Encoder, *, shard: str, offset: int) -> Trac
     if not 0 <= offset < found[0]["sequences"] * length:
         raise SourceError(f"--offset: got {offset:,}, expected 0 to {found[0]['sequences'] * length - 1:,}")
     sequence = found[0]["first_sequence"] + offset // length
-    return Trace(None, None, source, sequence, list(origins(run, encoder, source, sequence)), offset % length)
+    found_there = Trace(None, None, source, sequence, list(origins(run, encoder, source, sequence)))
+    return asked(run, encoder, found_there, offset % length)
+
+
+def asked(run: Path, encoder: Encoder, found: Trace, place: int) -> Trace:
+    """A trace that says what one of the sequence's tokens is."""
+    return replace(found, place=place, token=_token(run, encoder, found, place))
+
+
+def _token(run: Path, encoder: Encoder, found: Trace, place: int) -> Token | None:
+    ends = pl.col("offset") + pl.col("length")
+    spans = spans_of(run, found.source, found.sequence).filter(pl.col("offset") <= place, ends > place).to_dicts()
+    if not spans:
+        return None
+    row = document_of(run, found.source, spans[0]["document"])
+    start = spans[0]["document_start"] + place - spans[0]["offset"]
+    packed = Sequences(run / "shards" / found.source)[found.sequence][place : place + 1]
+    begin, end, text = _piece(encoder, row, packed, start, f"{run}/shards/{found.source}: sequence {found.sequence:,}")
+    return Token(row["id"], start, begin, end, text)
 
 
 def origins(run: Path, encoder: Encoder, source: str, sequence: int) -> Iterator[Origin]:
@@ -194,29 +235,30 @@ def bytes_of(encoder: Encoder, text: str, ids: np.ndarray, start: int, length: i
         length: How many.
 
     Raises:
-        ShardError: The tokens do not spell the text.
+        ShardError: The tokens do not spell the text, byte for byte.
     """
     head, tail = int(encoder.bos is not None), int(encoder.eos is not None)
     inner = ids[head : len(ids) - tail]
-    sizes = _byte_sizes(encoder, inner, text)
-    ends = np.cumsum([0, *[0] * head, *sizes, *[0] * tail])
-    if int(ends[-1]) != len(text.encode("utf-8", "replace")):
-        raise ShardError(
-            f"document of {len(text):,} characters: got tokens that spell {int(ends[-1]):,} bytes, expected its own",
-            hint="trace reads byte-level tokenizers; another one may have changed the text",
-        )
+    ends = np.cumsum([0, *[0] * head, *_byte_sizes(encoder, inner, text), *[0] * tail])
     return int(ends[start]), int(ends[start + length])
 
 
 def _byte_sizes(encoder: Encoder, ids: np.ndarray, text: str) -> list[int]:
     """Bytes that each token stands for: a character of a byte-level vocabulary is one byte."""
-    if "ByteLevel" in str(encoder.backend.pre_tokenizer) or "ByteLevel" in str(encoder.backend.decoder):
-        alphabet = set(pre_tokenizers.ByteLevel.alphabet())
-        tokens = [encoder.backend.id_to_token(int(i)) or "" for i in ids]
-        return [len(token) if set(token) <= alphabet else len(token.encode()) for token in tokens]
-    encoding = encoder.backend.encode(text, add_special_tokens=False)
-    edges = [begin for begin, _ in encoding.offsets] + [len(text)]
-    return [len(text[a:b].encode("utf-8", "replace")) for a, b in zip([0, *edges[1:]], edges[1:], strict=False)]
+    added = encoder.backend.get_added_tokens_decoder()
+    tokens = [_as_bytes(added[i].content) if i in added else encoder.backend.id_to_token(i) or "" for i in ids.tolist()]
+    # Their number alone would not do: what a normalizer takes in one place, it may add in another.
+    if "".join(tokens) != _as_bytes(text):
+        raise ShardError(
+            f"document of {len(text):,} characters: got tokens that spell another text, expected its own bytes",
+            hint="trace reads byte-level tokenizers that leave the text as it is",
+        )
+    return [len(token) for token in tokens]
+
+
+def _as_bytes(text: str) -> str:
+    """A text as a byte-level vocabulary writes it, a character a byte."""
+    return "".join(piece for piece, _ in _BYTES.pre_tokenize_str(text))
 
 
 def scores_of_document(run: Path, source: str, document: str) -> dict[str, dict[str, Any]]:

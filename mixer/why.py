@@ -19,12 +19,13 @@ _MOST_PLACES = 20
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A sequence that holds a part of a document, and where each stage takes it."""
+    """A sequence that holds a part of a document, and where each stage takes it: the first places, and how many."""
 
     sequence: int
     tokens: int
     held_out: bool
     stages: dict[str, list[int]]
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,13 @@ def _places(run: Path, recipe: Recipe, source: str, row: int) -> Iterator[Place]
     orders = {path.stem: np.load(path, mmap_mode="r") for path in sorted((run / "order").glob("*.npy"))}
     for (sequence,), own in spans.group_by("sequence", maintain_order=True):
         at = {
-            stage: np.flatnonzero((order[:, 0] == number) & (order[:, 1] == sequence))[:_MOST_PLACES].tolist()
+            stage: np.flatnonzero((order[:, 0] == number) & (order[:, 1] == sequence)).tolist()
             for stage, order in orders.items()
         }
         is_held = any(
             part["held_out"] and part["first_sequence"] <= sequence < part["first_sequence"] + part["sequences"]
             for part in index["parts"]
         )
-        taken = {stage: places for stage, places in at.items() if places}
-        yield Place(int(str(sequence)), int(own["length"].sum()), is_held, taken)
+        taken = {stage: places[:_MOST_PLACES] for stage, places in at.items() if places}
+        counts = {stage: len(at[stage]) for stage in taken}
+        yield Place(int(str(sequence)), int(own["length"].sum()), is_held, taken, counts)

@@ -22,7 +22,12 @@ from tests import toy_run
 
 FORMATS = tuple(POLICIES)
 TOKENS = tuple(name for name in FORMATS if name != "jsonl")
-MODES = [(name, mode) for name in FORMATS for mode in ("premixed", "blended") if (name, mode) != ("llmc", "blended")]
+MODES = [
+    (name, mode)
+    for name in FORMATS
+    for mode in ("premixed", "blended")
+    if name not in ("llmc", "arrow") or mode == "premixed"
+]
 
 
 @pytest.fixture
@@ -90,8 +95,7 @@ def test_every_format_reads_back_token_by_token(run, name, mode, packing):
     assert all(each.tokens or each.documents for each in found)
 
 
-@pytest.mark.parametrize("name", ["parquet", "arrow"])
-@pytest.mark.parametrize("mode", ["premixed", "blended"])
+@pytest.mark.parametrize(("name", "mode"), [("parquet", "premixed"), ("parquet", "blended"), ("arrow", "premixed")])
 def test_tables_of_text_hold_whole_documents(run, name, mode):
     recipe = toy_run.make(run)
     target, _ = written(run, recipe, name, mode=mode, content="text")
@@ -381,6 +385,27 @@ def test_jsonl_files_end_after_the_line_that_fills_them(run):
     assert all((target / name).read_bytes().endswith(b"\n") for name in files)
     assert all(record["files"][name]["bytes"] >= 100 for name in files if not name.endswith(max(files)[-11:]))
     assert verify(run, recipe, target)
+
+
+def test_tables_of_text_end_a_file_with_the_document_that_fills_it(run):
+    recipe = toy_run.make(run)
+    for name, ending in (("arrow", ".arrow"), ("parquet", ".parquet")):
+        target, record = written(run, recipe, name, content="text", file_bytes=100)
+        files = [file for file in record["files"] if file.endswith(ending)]
+        assert len(files) > 4
+        assert sum(each.documents or 0 for each in verify(run, recipe, target)) >= 11
+
+
+def test_a_file_of_ids_is_no_larger_than_asked_where_that_is_promised(run):
+    recipe = toy_run.make(run)
+    for name in ("mds", "litdata", "olmo", "llmc"):
+        for limit in (1100, 1300, 2000):
+            _, record = written(run, recipe, name, file_bytes=limit)
+            data = [n for n in record["files"] if n.endswith((".mds", "-0.bin", ".npy", "_000000.bin"))]
+            assert data
+            assert max(record["files"][n]["bytes"] for n in data) <= limit
+    webdataset = written(run, recipe, "webdataset", file_bytes=8000)[1]["files"]
+    assert max(file["bytes"] for name, file in webdataset.items() if name.endswith(".tar")) <= 8000
 
 
 def test_the_documentation_has_a_line_for_every_format():

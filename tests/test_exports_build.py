@@ -94,6 +94,12 @@ def test_two_builds_export_the_same_bytes(tmp_path):
             "no `batch_sequences`: the configuration for mds does not count steps",
         ),
         ({"format": "llmc", "mode": "blended"}, "`mode: premixed`: llmc has no weights, it reads one stream"),
+        ({"format": "arrow", "mode": "blended"}, "`mode: premixed`: who reads arrow puts sets one after the other"),
+        ({"format": "olmo", "batch_sequences": 9}, "no `batch_sequences`: the configuration for olmo does not count"),
+        ({"format": "mds", "file_bytes": 2**32}, "`file_bytes` of at most 4294967295: mds counts them in 32 bits"),
+        ({"format": "litdata", "file_bytes": 2**33}, "litdata counts them in 32 bits"),
+        ({"format": "megatron", "shuffle_seed": -1}, "0"),
+        ({"format": "nanotron", "shuffle_seed": 2**32}, "4294967296"),
     ],
 )
 def test_an_option_without_effect_is_an_error(given, told):
@@ -143,13 +149,26 @@ def test_a_blend_shows_what_becomes_of_it_and_warns(run, tmp_path):
     done = mixer("export", run, "--format", "litdata", "--mode", "blended", "--out", tmp_path)
     assert done.exit_code == 0, done.stderr
     assert "litdata-blended: independent draws, seed 42" in done.stdout
-    assert "warning: litdata-blended: stage `adapt`: `web` becomes" in done.stdout
+    assert "warning: litdata-blended: stage `adapt`: `web` becomes" in done.stderr
+
+
+def test_a_seed_and_a_size_of_files_are_options_of_the_command_too(run, tmp_path):
+    done = mixer(
+        "export", run, "--format", "megatron", "--shuffle-seed", "null", "--out", tmp_path, "--base", run.parent
+    )
+    assert done.exit_code == 0, done.stderr
+    assert json.loads((tmp_path / "megatron" / "export.json").read_text())["shuffle_seed"] is None
+    assert (tmp_path / "megatron" / "config" / "tokenizer" / "tokenizer_config.json").is_file()
+    done = mixer("export", run, "--format", "olmo", "--file-bytes", "4K", "--out", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert len(list((tmp_path / "olmo").glob("*.npy"))) > 4
+    assert "note: no files of the tokenizer bytes are exported" in done.stderr
 
 
 def test_wrong_options_end_with_2_and_a_hint(run, tmp_path):
     done = mixer("export", run, "--format", "llmc", "--mode", "blended", "--out", tmp_path)
     assert done.exit_code == 2
-    assert "error: --format llmc: got" in done.stderr
+    assert "error: --format llmc: expected `mode: premixed`: llmc has no weights" in done.stderr
     assert "hint: `mixer export --help`" in done.stderr
 
 
@@ -161,6 +180,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def test_an_interpreter_without_the_library_is_an_error_where_one_was_named(run, tmp_path, monkeypatch):
     monkeypatch.setitem(theirs.LIBRARIES, "webdataset", ("a-library-that-nobody-has",))
+    # An interpreter that was named is asked, and no other in its place.
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\nexit 1\n")
+    bare.chmod(0o755)
+    done = mixer("export", run, "--format", "parquet", "--out", tmp_path, "--verify-with", bare)
+    assert done.exit_code == 2
+    assert "got no interpreter with datasets, expected one of" in done.stderr
     done = mixer("export", run, "--format", "webdataset", "--out", tmp_path, "--verify-with", sys.executable)
     assert done.exit_code == 2
     assert "got no interpreter with a-library-that-nobody-has" in done.stderr

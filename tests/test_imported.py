@@ -43,7 +43,6 @@ BLENDED = {
     "olmo": ("{}-*.npy", "index"),
     "torchtitan": ("{}/tokens.bin", "index"),
     "parquet": ("{}-*.parquet", "eos"),
-    "arrow": ("{}/train/*.arrow", "eos"),
 }
 FORMATS = [{"format": name, "mode": "blended"} for name in BLENDED]
 PREMIXED = {

@@ -9,6 +9,8 @@ from mixer.exports import realised
 from mixer.exports.blend import RULES, blends
 
 WEIGHTS, SIZES = [0.62, 0.25, 0.13], [4000, 500, 90]
+EIGHT = {"small": 8.0, "large": 8.0}
+TOKENS_OF = {"big": 8.0, "tiny": 8.0}
 weights = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=6)
 
 
@@ -77,9 +79,40 @@ def test_megatron_draws_the_sum_of_what_it_asks_each_source_for():
     assert sum(realised.megatron([0.9999, 0.0001], 1000)) == 1001
 
 
+def test_case_10_rows_interleaved_before_any_source_ends_are_plain_draws():
+    # The first 1,003 rows of `datasets` 5.2.0's interleave_datasets of sources that hold enough.
+    assert realised.drawn(WEIGHTS, 1003) == [623, 254, 126]
+
+
+def test_a_source_smaller_than_its_share_ends_no_mixture():
+    """Engines that stop at the first source's end are handed sources that begin anew, or the prediction were wrong."""
+    for name in ("litdata", "torchtitan", "webdataset", "parquet"):
+        told, _ = blends(name, {"a": {"small": 100, "large": 100}}, {"small": 10, "large": 300}, EIGHT, 8)
+        drawn = {source: share["predicted"] for source, share in told["stages"]["a"].items()}
+        assert sum(drawn.values()) == 200
+        assert drawn["small"] > 80
+
+
+def test_olmo_fills_whole_batches_and_strays_where_the_stage_is_none():
+    # Answers of OLMo-core 3.0.0 for sources of 200 and 90 windows: 200 rows are 25 batches of 8, and 3.1 of 64.
+    asked = ({"a": {"large": 140, "small": 60}}, {"large": 200, "small": 90}, {"large": 128.0, "small": 128.0}, 128)
+    for batch, expected, strays in ((8, [140, 60], False), (64, [168, 88], True)):
+        told, warnings = blends("olmo", *asked, batch_sequences=batch)
+        assert [share["predicted"] for share in told["stages"]["a"].values()] == expected
+        assert bool(warnings) == strays
+
+
+def test_a_small_source_that_loses_much_of_its_own_share_is_warned_of():
+    told, warnings = blends("litdata", {"a": {"big": 998, "tiny": 2}}, {"big": 20000, "tiny": 400}, TOKENS_OF, 8)
+    share = told["stages"]["a"]["tiny"]
+    assert 0.1 < abs(share["predicted"] - 2) < 0.005 * 1000
+    assert any("`tiny` becomes" in text for text in warnings)
+    assert not any("`big`" in text for text in warnings)
+
+
 @given(weights, st.integers(1, 5000))
 def test_engines_that_count_hand_out_as_many_as_were_asked_for(shares, samples):
-    for rule in (realised.exact, realised.mosaic, realised.litdata, realised.grain):
+    for rule in (realised.exact, realised.mosaic, realised.litdata, realised.drawn, realised.grain):
         counts = rule(shares, samples)
         assert sum(counts) == samples
         assert min(counts) >= 0

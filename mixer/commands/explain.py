@@ -7,23 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from mixer.commands.options import Json, RunPath, store
+from mixer.commands.options import Base, Json, RunPath, store
 from mixer.errors import RecipeError
-
-Base = Annotated[Path, typer.Option(help="Folder that the recipe's relative paths start from: the recipe's own.")]
 
 
 def trace(
     run: RunPath,
     stage: Annotated[str | None, typer.Option(help="A stage of the plan.", show_default=False)] = None,
-    index: Annotated[int, typer.Option(help="Which sequence of the stage, from 0.")] = 0,
+    index: Annotated[int | None, typer.Option(help="Which sequence of the stage, from 0.", show_default="0")] = None,
     shard: Annotated[
         str | None, typer.Option(metavar="SOURCE/FILE", help="A shard, instead of a stage.", show_default=False)
     ] = None,
     file: Annotated[
         Path | None, typer.Option(help="A file of an export of this Run, with ids.", show_default=False)
     ] = None,
-    offset: Annotated[int, typer.Option(help="Which token of the shard or file, from 0.")] = 0,
+    offset: Annotated[
+        int | None, typer.Option(help="Which token of the shard or file, from 0.", show_default="0")
+    ] = None,
     base: Base = Path(),
     json_: Json = False,
 ) -> None:
@@ -42,16 +42,19 @@ def trace(
     if sum(each is not None for each in (stage, shard, file)) != 1:
         hint = "name --stage and --index, or --shard or --file and --offset"
         raise RecipeError("trace: got no place, or several, expected one", hint=hint)
+    if (index if stage is None else offset) is not None:
+        wrong = "--index counts within a --stage" if stage is None else "--offset counts within a --shard or --file"
+        raise RecipeError(f"trace: got both of two ways to name a place: {wrong}", hint="leave it out")
     recipe = open_run(run)
     encoder = load(recipe.tokenizer, base, store())
     if stage is not None:
-        found = trace_stage(run, recipe, encoder, stage=stage, index=index)
+        found = trace_stage(run, recipe, encoder, stage=stage, index=index or 0)
     elif shard is not None:
-        found = trace_shard(run, encoder, shard=shard, offset=offset)
+        found = trace_shard(run, encoder, shard=shard, offset=offset or 0)
     else:
         from mixer.exports.locate import trace_file
 
-        found = trace_file(run, recipe, encoder, file=file or Path(), offset=offset)
+        found = trace_file(run, recipe, encoder, file=file or Path(), offset=offset or 0)
     _print(found, explained.trace_lines, json_=json_)
 
 

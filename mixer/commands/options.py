@@ -14,6 +14,7 @@ RunFolder = Annotated[
     Path | None, typer.Option("--run", help="The Run folder. Default: runs/NAME.", show_default=False)
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A Run folder, such as runs/quickstart.")]
+Base = Annotated[Path, typer.Option(help="Folder that the recipe's relative paths start from: the recipe's own.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value: stages.0.token_budget=30M."),

@@ -6,6 +6,7 @@ what they look for.
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mixer.exports.folder import Folder
-from mixer.exports.parquet import dtype, text_tables
+from mixer.exports.parquet import TEXT, dtype, write_texts
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, checked, parts
 from mixer.recipe_exports import Export
@@ -21,30 +22,29 @@ from mixer.run import digest
 
 FILE_BYTES = 1 << 28
 IGNORED = -100
-SPLIT = "train"
 staged = False
 _BYTES_A_TOKEN = 9
 _TEXT = {"id": "string", "text": "large_string", "source": "string"}
 _IDS = {"input_ids": "int32", "attention_mask": "int8", "labels": "int32"}
-__all__ = ["documents", "dtype", "read", "staged", "texts", "write"]
+__all__ = ["columns", "documents", "dtype", "read", "staged", "texts", "write"]
 
 
 def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
-    """Write `dataset_dict.json` and the split `train`, of a blended source in a folder of its own."""
+    """Write `dataset_dict.json` and the split `train`, which is the set's name."""
     limit = export.file_bytes or FILE_BYTES
     length = rows.facts.sequence_length
-    split = name if export.mode == "premixed" else f"{name}/{SPLIT}"
     if export.content == "text":
-        files = _write(folder, f"{split}/data-00000.arrow", text_tables(rows))
+        names = (f"{name}/data-{number:05d}.arrow" for number in count())
+        files = write_texts(rows, folder, limit, names, lambda out: pa.ipc.new_stream(out, TEXT))
         features: dict[str, Any] = {key: {"dtype": kind, "_type": "Value"} for key, kind in _TEXT.items()}
     else:
         checked(dtype(rows.facts.vocab_size), rows.facts)
         files = []
         for number, part in parts(rows, limit // (length * _BYTES_A_TOKEN)):
-            files += _write(folder, f"{split}/data-{number:05d}.arrow", _tables(part))
+            files += _write(folder, f"{name}/data-{number:05d}.arrow", _tables(part))
         features = {key: _list(kind, length) for key, kind in _IDS.items()}
     about = {"citation": "", "description": "", "features": features, "homepage": "", "license": ""}
-    folder.text(f"{split}/dataset_info.json", json.dumps(about, indent=2))
+    folder.text(f"{name}/dataset_info.json", json.dumps(about, indent=2))
     state: dict[str, Any] = {
         "_data_files": [{"filename": file.rpartition("/")[2]} for file in files],
         "_fingerprint": digest([folder.files[file]["xxh3_128"] for file in files])[:16],
@@ -52,8 +52,8 @@ def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
         "_format_kwargs": {},
         "_output_all_columns": False,
     }
-    folder.text(f"{split}/state.json", json.dumps(state, indent=2, sort_keys=True))
-    folder.text(f"{split.removesuffix(SPLIT)}dataset_dict.json", json.dumps({"splits": [SPLIT]}))
+    folder.text(f"{name}/state.json", json.dumps(state, indent=2, sort_keys=True))
+    folder.text("dataset_dict.json", json.dumps({"splits": [name]}))
 
 
 def _list(kind: str, length: int) -> dict[str, Any]:
@@ -85,9 +85,8 @@ def _fixed(values: np.ndarray, length: int) -> pa.Array:
 
 
 def _batches(folder: Path, name: str) -> Iterator[pa.RecordBatch]:
-    split = folder / name if name == SPLIT else folder / name / SPLIT
-    for file in json.loads((split / "state.json").read_text("utf-8"))["_data_files"]:
-        with pa.memory_map(str(split / file["filename"])) as source, pa.ipc.open_stream(source) as stream:
+    for file in json.loads((folder / name / "state.json").read_text("utf-8"))["_data_files"]:
+        with pa.memory_map(str(folder / name / file["filename"])) as source, pa.ipc.open_stream(source) as stream:
             yield from stream
 
 
@@ -103,8 +102,18 @@ def documents(folder: Path, name: str, told: Told) -> Iterator[np.ndarray] | Non
     return None
 
 
-def texts(folder: Path, name: str, told: Told) -> Iterator[tuple[str, str]]:
-    """Yield id and text of every row, in order."""
+def columns(folder: Path, name: str, told: Told) -> dict[str, Iterator[np.ndarray]]:
+    """What is masked, and what is predicted, token by token."""
+    del told
+
+    def column(key: str) -> Iterator[np.ndarray]:
+        return (batch.column(key).flatten().to_numpy() for batch in _batches(folder, name))
+
+    return {key: column(key) for key in ("attention_mask", "labels")}
+
+
+def texts(folder: Path, name: str, told: Told) -> Iterator[tuple[str, str, str]]:
+    """Yield id, text and source of every row, in order."""
     del told
     for batch in _batches(folder, name):
-        yield from zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True)
+        yield from zip(*(batch.column(key).to_pylist() for key in ("id", "text", "source")), strict=True)

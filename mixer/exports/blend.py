@@ -1,41 +1,64 @@
 """What a blended export becomes in its trainer, stage by stage, beside what the plan asks for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mixer.exports import realised
 
 _TOLERANCE = 0.005
 """Of a source's share of a stage; more is worth a warning."""
-Rule = Callable[[list[int], list[int], int], list[int]]
-"""From planned sequences, sequences that each source has, and tokens a sequence, to sequences that are drawn."""
+_RELATIVE = 0.05
+"""The same of the source's own share."""
 
 
-def _olmo(planned: list[int], sizes: list[int], length: int) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one stage asks of a trainer.
+
+    Args:
+        planned: Rows of each source.
+        sizes: Rows that each source has.
+        length: Tokens a sequence.
+        batch: Sequences a step.
+    """
+
+    planned: list[int]
+    sizes: list[int]
+    length: int
+    batch: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of the stage."""
+        return sum(self.planned)
+
+
+def _olmo(asked: Asked) -> list[int]:
     return realised.olmo(
-        planned,
-        [[size * length] for size in sizes],
-        tokens=sum(planned) * length,
-        batch_tokens=length,
-        sequence_length=length,
+        asked.planned,
+        [[size * asked.length] for size in asked.sizes],
+        tokens=asked.rows * asked.length,
+        batch_tokens=asked.batch * asked.length,
+        sequence_length=asked.length,
     )
 
 
-RULES: Mapping[str, tuple[str, Rule]] = {
-    "megatron": ("the source most in arrears is next", lambda planned, *_: realised.megatron(planned, sum(planned))),
-    "mds": ("`choose`: counts, exactly", lambda planned, *_: planned),
-    "litdata": ("independent draws, seed 42", lambda planned, *_: realised.litdata(planned, sum(planned))),
-    "olmo": ("whole windows a file, topped up evenly", _olmo),
-    "nanotron": (
-        "one greedy epoch, repeated",
-        lambda planned, sizes, _: realised.nanotron(planned, sizes, sum(planned)),
+RULES: Mapping[str, tuple[str, Callable[[Asked], list[int]]]] = {
+    "megatron": ("the source most in arrears is next", lambda a: realised.megatron(a.planned, a.rows)),
+    "mds": ("`choose`: counts, exactly", lambda a: a.planned),
+    "litdata": ("independent draws, seed 42, one worker", lambda a: realised.litdata(a.planned, a.rows)),
+    "olmo": ("whole windows a file, topped up evenly to whole batches", _olmo),
+    "nanotron": ("one greedy epoch, repeated", lambda a: realised.nanotron(a.planned, a.sizes, a.rows)),
+    "parquet": ("independent draws, seed 42", lambda a: realised.drawn(a.planned, a.rows)),
+    "jsonl": (
+        "independent draws, seed 42, until the last source ends",
+        lambda a: realised.interleave(a.planned, a.sizes),
     ),
-    "parquet": ("independent draws until the last source ends", lambda p, sizes, _: realised.interleave(p, sizes)),
-    "arrow": ("independent draws until the last source ends", lambda p, sizes, _: realised.interleave(p, sizes)),
-    "jsonl": ("independent draws until the last source ends", lambda p, sizes, _: realised.interleave(p, sizes)),
-    "webdataset": ("independent draws", lambda planned, *_: realised.litdata(planned, sum(planned))),
-    "torchtitan": ("weights cut to whole numbers", lambda planned, *_: realised.grain(planned, sum(planned))),
+    "webdataset": ("independent draws without a seed; these are of one", lambda a: realised.litdata(a.planned, a.rows)),
+    "torchtitan": ("weights cut to whole numbers", lambda a: realised.grain(a.planned, a.rows)),
 }
+"""Format -> the trainer's rule in words, and carried out: rows of each source that are drawn."""
 
 
 def blends(
@@ -44,6 +67,8 @@ def blends(
     sizes: Mapping[str, int],
     row_tokens: Mapping[str, float],
     sequence_length: int,
+    *,
+    batch_sequences: int = 1,
 ) -> tuple[dict[str, Any], list[str]]:
     """The trainer's rule and what it makes of each stage; and warnings where that strays from the plan.
 
@@ -55,6 +80,7 @@ def blends(
         sizes: Source -> rows that it has.
         row_tokens: Source -> tokens a row.
         sequence_length: Tokens a sequence.
+        batch_sequences: Sequences a step.
     """
     told, rule = RULES[name]
     stages: dict[str, Any] = {}
@@ -62,7 +88,7 @@ def blends(
     for stage, sequences in counts.items():
         rows = {source: round(count * sequence_length / row_tokens[source]) for source, count in sequences.items()}
         has = [sizes[source] for source in rows]
-        drawn = dict(zip(rows, rule(list(rows.values()), has, sequence_length), strict=True))
+        drawn = dict(zip(rows, rule(Asked(list(rows.values()), has, sequence_length, batch_sequences)), strict=True))
         tokens = {source: drawn[source] * row_tokens[source] for source in rows}
         stages[stage] = {
             source: {
@@ -75,7 +101,7 @@ def blends(
             }
             for source, planned in rows.items()
         }
-        warnings += list(_strays(stage, stages[stage]))
+        warnings += _strays(stage, stages[stage])
         if name == "nanotron":
             unseen = realised.nanotron_unseen(list(rows.values()), has)
             warnings += [
@@ -86,13 +112,12 @@ def blends(
     return {"rule": told, "stages": stages}, warnings
 
 
-def _strays(stage: str, sources: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    found = [
-        f"stage `{stage}`: `{name}` becomes {share['predicted_fraction']:.2%}, asked for {share['asked']:.2%}"
-        for name, share in sources.items()
-        if abs(share["predicted_fraction"] - share["asked"]) > _TOLERANCE
-    ]
+def _strays(stage: str, sources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a warning for every source that strays, by much of the stage or by much of its own share."""
+    for name, share in sources.items():
+        asked, becomes = share["asked"], share["predicted_fraction"]
+        if abs(becomes - asked) > min(_TOLERANCE, _RELATIVE * asked):
+            yield f"stage `{stage}`: `{name}` becomes {becomes:.2%}, asked for {asked:.2%}"
     planned, drawn = (sum(share[key] for share in sources.values()) for key in ("planned", "predicted"))
     if drawn != planned:
-        found.append(f"stage `{stage}`: {drawn:,} rows are drawn, {planned:,} were planned")
-    return found
+        yield f"stage `{stage}`: {drawn:,} rows are drawn, {planned:,} were planned"

@@ -1,19 +1,24 @@
-"""From a Run to what another trainer reads: files, their hashes, the trainer's configuration, a record of it all."""
+"""From a Run to what another trainer reads: files, their hashes, the trainer's configuration, a record of it all.
 
+Data and configuration are told apart: what decides the data has a fingerprint of its own, so that other options of the
+configuration, or another version of it, write no data again; and a configuration that somebody edited stays.
+"""
+
+import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mixer import __version__
 from mixer.errors import ExportError
-from mixer.exports import fragments
-from mixer.exports.blend import blends
+from mixer.exports import configuration
+from mixer.exports.configuration import CONFIG
 from mixer.exports.folder import JOURNAL, Folder, remove
-from mixer.exports.llmc import frame
-from mixer.exports.policy import POLICIES, module
+from mixer.exports.policy import module
+from mixer.exports.record import blend_of, record_of, text_tokens
 from mixer.exports.rows import Rows
-from mixer.exports.target import Told, opened
+from mixer.exports.target import Told
 from mixer.exports.training import Training, training
 from mixer.recipe import Recipe
 from mixer.recipe_exports import Export
@@ -21,11 +26,21 @@ from mixer.run import digest, discard, files_of, read_json, write_json
 from mixer.steps import Say
 
 RECORD = "export.json"
-VERSION = 1
+DAMAGED = ".damaged"
+"""Stands in an export that was found to be damaged: it is written anew."""
+VERSION = 2
 """Raise it when the same Run would be exported otherwise."""
 
 
-def export(run: Path, recipe: Recipe, wanted: Export, target: Path, *, say: Say) -> Told:
+def export(
+    run: Path,
+    recipe: Recipe,
+    wanted: Export,
+    target: Path,
+    *,
+    say: Say,
+    tokenizer: Mapping[str, str] | None = None,
+) -> Told:
     """Write a Run for another trainer; returns the record, `export.json`.
 
     A finished export of the same content is left alone; one that was cut short goes on.
@@ -36,37 +51,61 @@ def export(run: Path, recipe: Recipe, wanted: Export, target: Path, *, say: Say)
         wanted: Format and options.
         target: The folder to fill.
         say: Takes a line for people.
+        tokenizer: Name -> text of the tokenizer's files; None keeps those that are there.
 
     Raises:
         ShardError: The Run's shards are missing or damaged, or the format cannot hold its vocabulary.
-        ExportError: Text is wanted of token ids.
+        ExportError: The folder is another Run's, or another process fills it.
     """
     if wanted.is_text and recipe.token_sources:
         raise ExportError(
             f"export {wanted.folder}: got `{next(iter(recipe.token_sources))}`, a source of token ids, expected text",
             hint="choose a format of tokens",
         )
-    with scratch_folder(target) as scratch:
-        run_training = training(run, recipe, scratch)
-        sets = run_training.sets(wanted, staged=module(wanted.format).staged)
-        record = _record(run_training, wanted, sets)
-        record["fingerprint"] = digest([VERSION, record])
-        done, why = _earlier(target, record["fingerprint"])
-        if done is not None:
-            say(f"skip export {wanted.folder}: nothing changed")
-            return done
-        say(f"make export {wanted.folder}: {why}")
-        folder = Folder(target, record["fingerprint"])
-        try:
-            return _write(run_training, wanted, sets, record, folder)
-        finally:
-            folder.close()
+    with claimed(target), scratch_folder(target) as scratch:
+        exported = training(run, recipe, scratch)
+        sets = exported.sets(wanted, staged=module(wanted.format).staged)
+        record = record_of(exported, wanted, sets) | {"run": _run_of(run, target)}
+        beside = configuration.tokenizer_beside(target) if tokenizer is None else dict(tokenizer)
+        record["configuration"] = digest([VERSION, record, beside])
+        before = _own(target, record)
+        why = _why(target, before, record)
+        if before is not None and not why:
+            if configuration.is_current(target, before, record):
+                say(f"skip export {wanted.folder}: nothing changed")
+                return before
+            say(f"renew export {wanted.folder}: its configuration alone")
+            data = _data(before)
+        else:
+            _clear(target, before)
+            say(f"make export {wanted.folder}: {why}")
+            data = _write(target, sets, wanted, record["fingerprint"])
+        return _finish(target, exported, wanted, sets, record | {"files": data}, (before, beside, say))
+
+
+@contextmanager
+def claimed(target: Path) -> Iterator[None]:
+    """Hold an export's folder for one process; the claim ends with it, however it ends.
+
+    Raises:
+        ExportError: Another process holds it.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    folder = os.open(target, os.O_RDONLY)
+    try:
+        # The folder itself: a file would be one more in it.
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        told = f"{target}: got a folder that another process exports to or reads, expected it to be free"
+        raise ExportError(told, hint="wait for it, or export elsewhere with --out") from error
+    finally:
+        os.close(folder)
 
 
 @contextmanager
 def scratch_folder(target: Path) -> Iterator[Path]:
     """An empty folder beside an export's files, gone when the block ends."""
-    target.mkdir(parents=True, exist_ok=True)
     scratch = target / ".scratch"
     discard(scratch)
     scratch.mkdir()
@@ -76,118 +115,81 @@ def scratch_folder(target: Path) -> Iterator[Path]:
         discard(scratch)
 
 
-def _earlier(target: Path, fingerprint: str) -> tuple[Told | None, str]:
-    """The record of a whole export of this content; else why there is none, and the files of another are removed."""
-    record: Told | None = read_json(target / RECORD)
-    if record is None:
-        return None, "not done yet" if not (target / JOURNAL).is_file() else "not finished yet"
-    sizes = files_of(target)
-    whole = all(sizes.get(name) == file["bytes"] for name, file in record["files"].items())
-    if whole and record["fingerprint"] == fingerprint:
-        return record, ""
-    (target / RECORD).unlink()
-    for name in record["files"]:
-        remove(target, name)
-    return None, "the Run or the options changed" if whole else "its files are gone or changed"
+def _run_of(run: Path, target: Path) -> str | None:
+    """Which Run an export outside of it belongs to."""
+    run = run.resolve()
+    return None if target.resolve().is_relative_to(run) else digest(str(run))
 
 
-def _write(
-    run_training: Training, wanted: Export, sets: Mapping[str, Rows], record: dict[str, Any], folder: Folder
-) -> Told:
-    """Write the files, then the record of them."""
-    for name, rows in sets.items():
-        module(wanted.format).write(rows, folder, name, wanted)
-    if wanted.is_text:
-        record["text"] = {name: _text_tokens(rows) for name, rows in sets.items()}
-    if wanted.mode == "blended":
-        record["blend"], warnings = _blend(run_training, wanted, sets)
-        record["warnings"] += warnings
-    for name, text in fragments.render(wanted, record).items():
-        folder.text(f"config/{name}", text)
-    record["files"] = dict(sorted(folder.files.items()))
-    write_json(folder.path / RECORD, record)
-    (folder.path / JOURNAL).unlink()
-    return record
-
-
-def _record(run_training: Training, wanted: Export, sets: Mapping[str, Rows]) -> dict[str, Any]:
-    """All that is known before anything is written; it decides what is."""
-    facts, policy = run_training.shards.facts, POLICIES[wanted.format]
-    padding = {name: index["padding_tokens"] for name, index in run_training.shards.index.items()}
-    stages = _stages(run_training)
-    record = {
-        "export": wanted.model_dump(mode="json", exclude_unset=True),
-        "training": run_training.fingerprint,
-        "format": wanted.format,
-        "mode": wanted.mode,
-        "content": "text" if wanted.is_text else "tokens",
-        "mixer": __version__,
-        "recipe": run_training.recipe.name,
-        "seed": run_training.recipe.seed,
-        "shuffle_seed": wanted.shuffle_seed,
-        "tokenizer": run_training.shards.tokenizer,
-        "tokenizer_digest": facts.tokenizer,
-        "vocab_size": facts.vocab_size,
-        "bos": facts.bos,
-        "eos": facts.eos,
-        "padding": facts.padding,
-        "dtype": module(wanted.format).dtype(facts.vocab_size).name,
-        "sequence_length": facts.sequence_length,
-        "packing": facts.packing,
-        "frame": "before" if frame(facts)[0] else "after",
-        "sets": {name: len(rows) for name, rows in sets.items()},
-        "sequences": sum(stage["sequences"] for stage in stages),
-        "stages": stages,
-        "sources": {
-            name: {key: index[key] for key in ("sequences", "documents", "document_tokens", "padding_tokens")}
-            for name, index in run_training.shards.index.items()
-        },
-        "policy": {"boundaries": policy.boundaries, "frame": policy.frame, "order": policy.order},
-        "switches": [text.replace("SHUFFLE_SEED", str(wanted.shuffle_seed)) for text in policy.switches],
-        "warnings": [f"stage `{name}` waits for losses, and is left out" for name in run_training.waiting],
-    }
-    if any(padding.values()) and wanted.format not in ("arrow", "jsonl"):
-        record["warnings"].append(f"{sum(padding.values()):,} tokens are padding, which this trainer may learn as text")
-    return record
-
-
-def _blend(run_training: Training, wanted: Export, sets: Mapping[str, Rows]) -> tuple[dict[str, Any], list[str]]:
-    length = run_training.shards.facts.sequence_length
-    if not wanted.is_text:
-        sizes = {name: len(rows) for name, rows in sets.items()}
-        return blends(wanted.format, run_training.counts(), sizes, dict.fromkeys(sizes, float(length)), length)
-    documents = {name: sum(1 for _ in opened(rows)) for name, rows in sets.items()}
-    tokens = {name: sum(_text_tokens(rows).values()) / documents[name] for name, rows in sets.items()}
-    return blends(wanted.format, run_training.counts(), documents, tokens, length)
-
-
-def _stages(run_training: Training) -> list[dict[str, Any]]:
-    """The stage table: where each stage begins, in sequences and tokens, and what it draws of whom."""
-    length = run_training.shards.facts.sequence_length
-    found, first = [], 0
-    for stage in run_training.plan["stages"]:
-        count = stage["sequences"]
-        shares = {
-            name: {"sequences": share["sequences"], "asked": share["fraction"], "fraction": share["sequences"] / count}
-            for name, share in stage["sources"].items()
-        }
-        found.append(
-            {
-                "name": stage["name"],
-                "first_sequence": first,
-                "sequences": count,
-                "first_token": first * length,
-                "tokens": count * length,
-                "sources": shares,
-            }
+def _own(target: Path, record: Told) -> Told | None:
+    """The record of an earlier export, which must be of the same Run."""
+    before: Told | None = read_json(target / RECORD)
+    if before is not None and before.get("run", record["run"]) != record["run"]:
+        raise ExportError(
+            f"{target}: got an export of another Run, of recipe `{before['recipe']}`, expected one of this Run",
+            hint="export to another --out, or remove that folder",
         )
-        first += count
-    return found
+    return before
 
 
-def _text_tokens(rows: Rows) -> dict[str, int]:
-    """Tokens of the documents that a set holds, by source: how near whole documents come to the plan."""
-    found = dict.fromkeys(rows.shards.names, 0)
-    for source, document in opened(rows):
-        found[source] += int(rows.shards.spans(source).document_length[document])
-    return {name: count for name, count in found.items() if count}
+def _why(target: Path, before: Told | None, record: Told) -> str:
+    """Why data must be written; empty where all of it is there."""
+    if before is None:
+        return "not done yet" if not (target / JOURNAL).is_file() else "not finished yet"
+    if (target / DAMAGED).is_file():
+        return "it was found damaged"
+    sizes = files_of(target)
+    if any(sizes.get(name) != file["bytes"] for name, file in _data(before).items()):
+        return "its files are gone or changed"
+    return "" if before["fingerprint"] == record["fingerprint"] else "the Run or the options changed"
+
+
+def _data(record: Told) -> dict[str, dict[str, Any]]:
+    """The files of a record that hold data."""
+    return {name: file for name, file in record["files"].items() if not name.startswith(CONFIG)}
+
+
+def _clear(target: Path, before: Told | None) -> None:
+    """Remove an earlier export: its record last, or a kill would leave files that nothing names."""
+    if before is not None:
+        for name in _data(before):
+            remove(target, name)
+        configuration.clear(target, before)
+        (target / RECORD).unlink()
+    (target / DAMAGED).unlink(missing_ok=True)
+
+
+def _write(target: Path, sets: Mapping[str, Rows], wanted: Export, fingerprint: str) -> dict[str, dict[str, Any]]:
+    """Write the data; name -> bytes and hash of its files."""
+    folder = Folder(target, digest([VERSION, fingerprint]))
+    try:
+        for name, rows in sets.items():
+            module(wanted.format).write(rows, folder, name, wanted)
+    finally:
+        folder.close()
+    return dict(sorted(folder.files.items()))
+
+
+def _finish(
+    target: Path,
+    exported: Training,
+    wanted: Export,
+    sets: Mapping[str, Rows],
+    record: dict[str, Any],
+    earlier: tuple[Told | None, Mapping[str, str], Say],
+) -> Told:
+    """Write the configuration, then the record of everything."""
+    before, tokenizer, say = earlier
+    if wanted.is_text:
+        record["text"] = {name: text_tokens(rows) for name, rows in sets.items()}
+        record["warnings"] += [
+            f"no document begins in set `{name}`: it is empty" for name, held in record["text"].items() if not held
+        ]
+    if wanted.mode == "blended":
+        record["blend"], warnings = blend_of(exported, wanted, sets)
+        record["warnings"] += warnings
+    files = configuration.write(target, wanted, record, tokenizer, before=before, say=say)
+    record["files"] = dict(sorted((record["files"] | files).items()))
+    write_json(target / RECORD, record)
+    (target / JOURNAL).unlink(missing_ok=True)
+    return record

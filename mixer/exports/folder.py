@@ -6,7 +6,6 @@ stands at a place of it depends on the place alone.
 
 import json
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,7 +84,7 @@ class Output:
         return self.bytes
 
     def flush(self) -> None:
-        """Nothing: what was written is on its way."""
+        """Nothing: what was written is on its way, and whoever packs may ask."""
 
     def finish(self) -> str:
         """Sync, and the xxh3_128 of the whole file."""
@@ -202,17 +201,6 @@ class Folder:
         with self.file(name) as output:
             output.write(text.encode())
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """An empty folder that is gone when the block ends."""
-        path = self.path / f"{_WRITING}scratch"
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir()
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-
     def _scratch(self, name: str) -> Path:
         place = self.path / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -231,11 +219,6 @@ class Folder:
     def close(self) -> None:
         """Stop writing; the journal stays, for a later attempt."""
         self._journal.close()
-
-    def finish(self) -> None:
-        """The export is whole: the journal goes."""
-        self._journal.close()
-        (self.path / JOURNAL).unlink()
 
 
 def remove(folder: Path, name: str) -> None:

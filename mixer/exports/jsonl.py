@@ -4,6 +4,7 @@ No token frames the text: these trainers add their own end of text, and a second
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,12 +26,12 @@ def dtype(vocab_size: int) -> np.dtype:
 
 
 def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
-    """Write `NAME-00000.jsonl` and so on; a file ends after the line that fills it."""
+    """Write `NAME-00000.jsonl` and so on, a blended source as one; a file ends after the line that fills it."""
     # Where a file ends is known only when it is reached: an attempt that was killed begins the set again.
-    limit = export.file_bytes or FILE_BYTES
+    limit = export.file_bytes or (FILE_BYTES if export.mode == "premixed" else sys.maxsize)
     source = lines(rows)
     number, block = 0, next(source, b"")
-    while block:
+    while block or not number:
         with folder.file(f"{name}-{number:05d}.jsonl") as out:
             while block and out.bytes < limit:
                 cut = block.find(b"\n", max(0, limit - out.bytes - 1)) + 1 or len(block)
@@ -39,14 +40,14 @@ def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
         number += 1
 
 
-def texts(folder: Path, name: str, told: Told) -> Iterator[tuple[str, str]]:
-    """Yield id and text of every line, in order."""
+def texts(folder: Path, name: str, told: Told) -> Iterator[tuple[str, str, str]]:
+    """Yield id, text and source of every line, in order."""
     del told
     for path in sorted(path for path in folder.glob("*.jsonl") if path.stem.rpartition("-")[0] == name):
         with path.open(encoding="utf-8") as file:
             for line in file:
                 row = json.loads(line)
-                yield row["id"], row["text"]
+                yield row["id"], row["text"], row["source"]
 
 
 def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:

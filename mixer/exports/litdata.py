@@ -13,7 +13,7 @@ import numpy as np
 
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
-from mixer.exports.target import Told, checked, parts
+from mixer.exports.target import Told, agree, checked, parts
 from mixer.recipe_exports import Export
 from mixer.run import digest
 
@@ -75,7 +75,7 @@ def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:
     ids = np.dtype(next(kind for kind, code in CODES.items() if [code] == index["config"]["data_format"]))
     for chunk in index["chunks"]:
         path = folder / name / chunk["filename"]
-        assert path.stat().st_size == chunk["chunk_bytes"], path
+        agree(path, "bytes", path.stat().st_size, chunk["chunk_bytes"])
         at = 4 * (2 + chunk["chunk_size"])
         windows = chunk["dim"] // told["sequence_length"]
         yield np.memmap(path, ids, "r", offset=at, shape=(windows, told["sequence_length"]))

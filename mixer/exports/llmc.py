@@ -12,7 +12,7 @@ import numpy as np
 
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Facts, Rows
-from mixer.exports.target import Told, checked, flat, parts, small_dtype
+from mixer.exports.target import Told, agree, checked, flat, parts, small_dtype
 from mixer.readers.flat import blocks, mapped
 from mixer.recipe_exports import Export
 
@@ -54,9 +54,11 @@ def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:
     """Yield our sequences: the targets of each window, or its inputs where the frame is at the end."""
     for path in sorted(path for path in folder.glob("*.bin") if path.stem.rpartition("_")[0] == name):
         head = np.fromfile(path, "<i4", _HEADER)
-        size = next(size for size, magic in MAGIC.items() if magic == tuple(head[:2]))
+        magic = tuple(head[:2].tolist())
+        agree(path, "magic number and version", magic, magic if magic in MAGIC.values() else MAGIC[2])
+        size = next(size for size, known in MAGIC.items() if known == magic)
         ids = mapped(path, np.dtype(f"<u{size}"), 4 * _HEADER)
-        assert len(ids) == head[2], path
+        agree(path, "ids", len(ids), int(head[2]))
         rows = ids[1:] if told["frame"] == "before" else ids[:-1]
         yield from blocks(rows.reshape(-1, told["sequence_length"]), 1 << 11)
 

@@ -4,7 +4,6 @@ import struct
 import tarfile
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from mixer.recipe_exports import Export
 from mixer.run import read_json
 from mixer.shard import Sequences
 from mixer.tokens import Encoder
-from mixer.trace import Trace, origins, trace_stage
+from mixer.trace import Trace, asked, origins, trace_stage
 
 _HEADER = {"megatron": 0, "nanotron": 0, "torchtitan": 0, "olmo": 0, "llmc": 1024}
 """Formats whose files are ids after so many bytes."""
@@ -76,7 +75,7 @@ def trace_file(run: Path, recipe: Recipe, encoder: Encoder, *, file: Path, offse
         found = _sequence(exported, wanted, own, sets[own], row, (run, recipe, encoder))
     if wanted.format in _HEADER and _id_at(file, offset, record) != (ids := _ids(run, found))[place]:
         raise ExportError(f"{file}: got another id at {offset:,}, expected {ids[place]}", hint="export it again")
-    return replace(found, place=place)
+    return asked(run, encoder, found, place)
 
 
 def _export_of(file: Path) -> tuple[Path, str, Told]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
-from mixer.exports.target import Told, checked, parts, small_dtype
+from mixer.exports.target import Told, agree, checked, parts, small_dtype
 from mixer.recipe_exports import Export
 
 FILE_BYTES = 1 << 26
@@ -69,14 +69,15 @@ def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:
     del told
     for shard in json.loads((folder / name / "index.json").read_text("utf-8"))["shards"]:
         path = folder / name / shard["raw_data"]["basename"]
-        assert path.stat().st_size == shard["raw_data"]["bytes"], path
+        agree(path, "bytes", path.stat().st_size, shard["raw_data"]["bytes"])
         with path.open("rb") as file:
             (samples,) = struct.unpack("<I", file.read(4))
             offsets = np.frombuffer(file.read(4 * (samples + 1)), "<u4")
-        assert samples == shard["samples"], path
+        agree(path, "samples", samples, shard["samples"])
         _, kind, length = shard["column_encodings"][0].split(":")
         shape = (samples, int(length))
-        assert (np.diff(offsets.astype(np.int64)) == shape[1] * np.dtype(kind).itemsize).all(), path
+        sizes = set(np.diff(offsets.astype(np.int64)).tolist())
+        agree(path, "bytes of samples", sizes, {shape[1] * np.dtype(kind).itemsize})
         yield np.memmap(path, np.dtype(kind), "r", offset=int(offsets[0]), shape=shape)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mixer.exports.folder import Folder, Output
 from mixer.exports.rows import Rows
-from mixer.exports.target import Told, checked, document_lengths, flat, without_padding
+from mixer.exports.target import Told, agree, checked, document_lengths, flat, without_padding
 from mixer.readers.flat import CODES, MAGIC, blocks, mapped, read_index
 from mixer.recipe_exports import Export
 
@@ -101,19 +101,20 @@ def write_index(out: Output, lengths: np.ndarray, ids: np.dtype) -> None:
 def read(folder: Path, name: str, told: Told) -> Iterator[np.ndarray]:
     """Yield what `GPTDataset` gives out, window after window without the next token; blended, the documents."""
     ids, lengths, offsets, starts = read_index(folder / f"{name}.idx")
-    assert int(starts[-1]) == len(lengths)
+    agree(folder / f"{name}.idx", "entries of documents", int(starts[-1]), len(lengths))
     stream = mapped(folder / f"{name}.bin", ids)
     if told["mode"] == "blended":
         yield from blocks(stream)
         return
     length = told["sequence_length"]
-    assert (lengths == length).all()
-    assert len(stream) == len(lengths) * length
+    agree(folder / f"{name}.idx", "lengths", set(np.unique(lengths).tolist()), {length})
+    agree(folder / f"{name}.bin", "ids", len(stream), len(lengths) * length)
     windows, rows = stream.reshape(-1, length), len(lengths) - 1
     seed = told["shuffle_seed"]
     entries, shuffle = (np.arange(rows + 1), np.arange(rows)) if seed is None else _shuffles(rows, seed)
     for part in blocks(entries[shuffle], 1 << 11):
-        assert (offsets[part] == part.astype(np.int64) * length * ids.itemsize).all()
+        strays = int((offsets[part] != part.astype(np.int64) * length * ids.itemsize).sum())
+        agree(folder / f"{name}.idx", "entries out of place", strays, 0)
         yield windows[part]
 
 

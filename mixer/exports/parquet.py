@@ -4,7 +4,8 @@
 in the row (what TRL calls a packed row), padding among them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixer.exports.folder import Folder
+from mixer.exports.folder import Folder, Output
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, checked, lines, parts
 from mixer.recipe_exports import Export
@@ -22,7 +23,7 @@ from mixer.recipe_exports import Export
 FILE_BYTES = 1 << 28
 staged = True
 _GROUP_ROWS = 1024
-_TEXT = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())])
+TEXT = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())])
 
 
 def dtype(vocab_size: int) -> np.dtype:
@@ -35,7 +36,8 @@ def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
     """Write `NAME-00000.parquet` and so on."""
     limit = export.file_bytes or FILE_BYTES
     if export.content == "text":
-        _write_texts(rows, folder, name, limit)
+        names = (f"{name}-{number:05d}.parquet" for number in count())
+        write_texts(rows, folder, limit, names, lambda out: pq.ParquetWriter(out, TEXT, compression="zstd"))
         return
     ids = checked(dtype(rows.facts.vocab_size), rows.facts)
     for number, part in parts(rows, limit // (rows.facts.sequence_length * ids.itemsize)):
@@ -66,23 +68,48 @@ def _write_table(out: Any, columns: pa.Schema, tables: Iterator[pa.Table]) -> No
             writer.write_table(table, row_group_size=_GROUP_ROWS)
 
 
-def _write_texts(rows: Rows, folder: Folder, name: str, limit: int) -> None:
-    """A document a row; an attempt that was killed begins the set again."""
-    tables = text_tables(rows)
-    table, number = next(tables, None), 0
-    while table is not None:
-        file = f"{name}-{number:05d}.parquet"
-        with folder.file(file) as out, pq.ParquetWriter(out, _TEXT, compression="zstd") as writer:
-            while table is not None and out.bytes < limit:
-                writer.write_table(table, row_group_size=_GROUP_ROWS)
-                table = next(tables, None)
-        number += 1
+def write_texts(
+    rows: Rows, folder: Folder, limit: int, names: Iterator[str], open_writer: Callable[[Output], Any]
+) -> list[str]:
+    """Write a document a row; returns the files, at least one. An attempt that was killed begins the set again.
+
+    Args:
+        rows: The rows.
+        folder: The export's.
+        limit: Bytes of documents, as lines of JSON, with which a file ends.
+        names: Of the files.
+        open_writer: Makes what takes tables, to be closed when a file ends.
+    """
+    tables = _text_tables(rows, limit)
+    found: list[str] = []
+    table = next(tables, None)
+    while table is not None or not found:
+        found.append(next(names))
+        with folder.file(found[-1]) as out, open_writer(out) as writer:
+            is_full = False
+            while table is not None and not is_full:
+                writer.write_table(table[0])
+                is_full, table = table[1], next(tables, None)
+    return found
 
 
-def text_tables(rows: Rows) -> Iterator[pa.Table]:
-    """The documents of rows as tables of id, text and source."""
+def _text_tables(rows: Rows, limit: int) -> Iterator[tuple[pa.Table, bool]]:
+    """Yield the documents of rows as tables of id, text and source, and whether a file ends with one."""
+    filled = 0
     for block in lines(rows):
-        yield pa.Table.from_pylist([orjson.loads(line) for line in block.splitlines()], _TEXT)
+        held: list[bytes] = []
+        for line in block.splitlines():
+            held.append(line)
+            filled += len(line)
+            if filled >= limit:
+                yield _text_table(held), True
+                held, filled = [], 0
+        if held:
+            yield _text_table(held), False
+
+
+def _text_table(documents: list[bytes]) -> pa.Table:
+    return pa.Table.from_pylist([orjson.loads(line) for line in documents], TEXT)
 
 
 def _files(folder: Path, name: str) -> list[Path]:
@@ -103,9 +130,18 @@ def documents(folder: Path, name: str, told: Told) -> Iterator[np.ndarray] | Non
     return (table["seq_lengths"].explode().to_numpy() for table in tables)
 
 
-def texts(folder: Path, name: str, told: Told) -> Iterator[tuple[str, str]]:
-    """Yield id and text of every row, in order."""
+def columns(folder: Path, name: str, told: Told) -> dict[str, Iterator[np.ndarray]]:
+    """The source of each row."""
+    del told
+    tables = (pl.read_parquet(path, columns=["source"], glob=False) for path in _files(folder, name))
+    return {"source": (table["source"].to_numpy() for table in tables)}
+
+
+def texts(folder: Path, name: str, told: Told) -> Iterator[tuple[str, str, str]]:
+    """Yield id, text and source of every row, in order."""
     del told
     for path in _files(folder, name):
-        for table in pl.scan_parquet(path, glob=False).select("id", "text").collect_batches(maintain_order=True):
+        for table in (
+            pl.scan_parquet(path, glob=False).select("id", "text", "source").collect_batches(maintain_order=True)
+        ):
             yield from table.iter_rows()

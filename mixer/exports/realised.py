@@ -62,7 +62,7 @@ def mosaic(weights: Sequence[float], samples: int, *, seed: int = 9176) -> Count
 
 
 def litdata(weights: Sequence[float], samples: int, *, seed: int = 42) -> Counts:
-    """`CombinedStreamingDataset(weights=...)`: an independent draw a sample.
+    """`CombinedStreamingDataset(weights=...)`: an independent draw a sample, of sources that begin anew at their end.
 
     Beyond a million draws the rest is taken at its expectation.
     """
@@ -97,8 +97,22 @@ def interleave(
         counts = after[-1]
 
 
+def drawn(weights: Sequence[float], samples: int, *, seed: int = 42) -> Counts:
+    """The first rows of `datasets.interleave_datasets`: its independent draws, before any source has an end.
+
+    Beyond a million draws the rest is taken at its expectation.
+    """
+    shares = np.asarray(weights, float) / sum(weights)
+    picked = np.random.default_rng(seed).choice(len(shares), size=min(samples, _MOST_DRAWS), p=shares)
+    counts = np.bincount(picked, minlength=len(shares))
+    return [int(c + e) for c, e in zip(counts, exact(weights, samples - len(picked)), strict=True)]
+
+
 def grain(weights: Sequence[float], samples: int) -> Counts:
-    """Grain's mix, and so torchtitan's: weights scaled so that the least is 100, then cut to whole numbers."""
+    """Grain's mix, and so torchtitan's: weights scaled so that the least is 100, then cut to whole numbers.
+
+    Of sources that hold enough: Grain ends the mix with the first that does not.
+    """
     shares = [weight / sum(weights) for weight in weights]
     whole = [int(share * (100 / min(shares))) for share in shares]
     counts, left, rest = [], samples, sum(whole)
@@ -157,7 +171,7 @@ def olmo(
     taken = [
         (source, size, need)
         for source, (weight, sizes) in enumerate(zip(weights, files, strict=True))
-        for size, need in _takes(sizes, int(tokens * weight / sum(weights)))
+        for size, need in _takes(sizes, int(tokens * (weight / sum(weights))))
     ]
     most = [size // sequence_length for _, size, _ in taken]
     windows = [min(need // sequence_length, room) for (_, _, need), room in zip(taken, most, strict=True)]

@@ -89,10 +89,14 @@ class Shards:
             self._spans[name] = Spans(self._folders[name], self.index[name], self.scratch / f"{name}.spans")
         return self._spans[name]
 
+    def document_tables(self, name: str) -> list[Path]:
+        """The files of one source's documents, in order."""
+        return sorted((self._run / "documents" / name).glob("*.parquet"))
+
     def texts(self, name: str) -> Texts:
         """The documents of one source as lines of JSON, laid out on first use."""
         if name not in self._texts:
-            self._texts[name] = Texts(self._run / "documents" / name, self.scratch / f"{name}.texts")
+            self._texts[name] = Texts(self.document_tables(name), self.scratch / f"{name}.texts")
         return self._texts[name]
 
     def pieces(self, pairs: np.ndarray, follows: np.ndarray) -> Pieces:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mixer.errors import ShardError
+from mixer.errors import ExportError, ShardError
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Facts, Rows
 from mixer.recipe_exports import Export
@@ -119,6 +119,16 @@ def opened(rows: Rows) -> Iterator[tuple[str, int]]:
         sources = pairs[found.sequence[found.opens], 0].tolist()
         for source, document in zip(sources, found.document[found.opens].tolist(), strict=True):
             yield rows.shards.names[source], document
+
+
+def agree(path: Path, what: str, found: Any, expected: Any) -> None:
+    """Refuse a file on disk that contradicts itself, or what names it.
+
+    Raises:
+        ExportError: The two differ.
+    """
+    if found != expected:
+        raise ExportError(f"{path}: {what}: got {found}, expected {expected}", hint="export it again")
 
 
 def parts(rows: Rows, most_rows: int) -> Iterator[tuple[int, Rows]]:

@@ -4,6 +4,7 @@ They are laid out once in a scratch file and copied from there: a training order
 not fit in memory.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,14 @@ class Texts:
     """The documents of one source as lines of JSON, by row number.
 
     Args:
-        folder: `documents/<source>`.
+        tables: `documents/<source>/*.parquet`, in order.
         scratch: The file to lay them out in.
     """
 
-    def __init__(self, folder: Path, scratch: Path) -> None:
+    def __init__(self, tables: Sequence[Path], scratch: Path) -> None:
         sizes = []
         with scratch.open("wb") as out:
-            for table in sorted(folder.glob("*.parquet")):
+            for table in tables:
                 with pq.ParquetFile(table) as file:
                     for batch in file.iter_batches(_BATCH_ROWS, columns=["id", "text", "source"]):
                         sizes += [out.write(orjson.dumps(row, option=_NEWLINE)) for row in batch.to_pylist()]

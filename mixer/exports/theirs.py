@@ -146,9 +146,8 @@ jsonl = partial(_hf_files, kind="json")
 
 def arrow(request: Request, name: str) -> Ids:
     """The rows of `datasets.load_from_disk`."""
-    folder = Path(request["folder"])
-    found = import_module("datasets").load_from_disk(str(folder if name == "train" else folder / name))
-    return _hf_rows(found["train"], request["content"])
+    found = import_module("datasets").load_from_disk(request["folder"])
+    return _hf_rows(found[name], request["content"])
 
 
 def _webdataset(request: Request, name: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
-from mixer.exports.target import Told, checked, document_lengths, flat
+from mixer.exports.target import Told, agree, checked, document_lengths, flat
 from mixer.readers.flat import blocks, mapped
 from mixer.recipe_exports import Export
 
@@ -55,5 +55,5 @@ def documents(folder: Path, name: str, told: Told) -> Iterator[np.ndarray] | Non
     """Yield the documents' lengths from the offsets."""
     del told
     offsets = np.load(folder / name / "document_offsets.npy", mmap_mode="r")
-    assert offsets[0] == 0
+    agree(folder / name / "document_offsets.npy", "first offset", int(offsets[0]), 0)
     return (np.diff(offsets[first : first + (1 << 22) + 1]) for first in range(0, len(offsets) - 1, 1 << 22))

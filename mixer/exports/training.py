@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from mixer.errors import ShardError
+from mixer.errors import ExportError, ShardError
 from mixer.exports.rows import Rows, Shards, Span
 from mixer.mixture import source_of
 from mixer.recipe import Recipe
-from mixer.recipe_exports import Export
-from mixer.run import digest, read_json, sha256
+from mixer.recipe_exports import FOLDERS, Export
+from mixer.run import digest, file_hash, read_json, sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,36 @@ class Training:
         shards = {name: [index["shards"], index.get("parts")] for name, index in self.shards.index.items()}
         return digest([shards, dict(self.order_sha256), self.recipe.tokenizer.path])
 
+    def documents_digest(self) -> str:
+        """A hash of the documents; reads them all."""
+        return digest(
+            {name: [file_hash(path) for path in self.shards.document_tables(name)] for name in self.shards.names}
+        )
+
     def sets(self, export: Export, *, staged: bool) -> dict[str, Rows]:
         """What an export writes: a name each, and its rows.
 
         Args:
             export: Which.
             staged: Whether the format wants a set a stage.
+
+        Raises:
+            ExportError: A source's folder would be that of the configuration.
         """
         if export.mode == "blended":
             sources = {name: self.source(name) for name in self.shards.names}
-            return {name: rows for name, rows in sources.items() if len(rows)}
+            found = {name: rows for name, rows in sources.items() if len(rows)}
+            if "config" in found and export.format in FOLDERS:
+                raise ExportError(
+                    f"export {export.folder}: got a source named `config`, which is where the configuration stands",
+                    hint="name it otherwise, or export `premixed`",
+                )
+            return found
         if staged:
+            # As wide as the last needs, so that files in name order are in stage order.
+            width = max(2, len(str(len(self.stages) - 1)))
             stages = enumerate(self.stages.items())
-            return {f"{number:02d}-{name}": Rows(self.shards, [order]) for number, (name, order) in stages}
+            return {f"{number:0{width}d}-{name}": Rows(self.shards, [order]) for number, (name, order) in stages}
         name = "train" if export.format == "arrow" else "premixed"
         return {name: Rows(self.shards, list(self.stages.values()))}
 

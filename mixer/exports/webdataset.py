@@ -26,10 +26,10 @@ _BLOCK = 512
 def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
     """Write `NAME-000000.tar` and so on."""
     ids = checked(dtype(rows.facts.vocab_size), rows.facts)
-    # Header, array, header, about a block of JSON.
+    # Header, array, header, about a block of JSON; two empty blocks end a file.
     sample = 4 * _BLOCK + rows.facts.sequence_length * ids.itemsize
-    first = 0
-    for number, part in parts(rows, (export.file_bytes or FILE_BYTES) // sample):
+    first, room = 0, (export.file_bytes or FILE_BYTES) - 2 * _BLOCK
+    for number, part in parts(rows, room // sample):
         if f"{name}-{number:06d}.tar" not in folder:
             with folder.file(f"{name}-{number:06d}.tar") as out:
                 for key, (array, about) in enumerate(_samples(part, ids), start=first):
@@ -84,3 +84,17 @@ def documents(folder: Path, name: str, told: Told) -> Iterator[np.ndarray] | Non
     """Yield each row's lengths."""
     del told
     return (np.array(json.loads(content)["lengths"]) for content in _members(folder, name, ".json"))
+
+
+def columns(folder: Path, name: str, told: Told) -> dict[str, Iterator[np.ndarray]]:
+    """The source and the number of each row, and which of its lengths are of padding."""
+    del told
+
+    def about() -> Iterator[dict[str, Any]]:
+        return map(json.loads, _members(folder, name, ".json"))
+
+    return {
+        "source": (np.array([each["source"]], object) for each in about()),
+        "sequence": (np.array([each["sequence"]]) for each in about()),
+        "padding": (np.isin(np.arange(len(each["lengths"])), each.get("padding", [])) for each in about()),
+    }
