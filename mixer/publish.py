@@ -10,7 +10,8 @@ from mixer.audit import audit
 from mixer.context import Context
 from mixer.errors import SourceError
 from mixer.exclude import FILE as HITS
-from mixer.exclude import open_index, report
+from mixer.exclude import open_index
+from mixer.overlap import report
 from mixer.run import digest, discard, link, sha256, write_json
 from mixer.score import FILE as VALUES
 from mixer.table import scan
