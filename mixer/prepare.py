@@ -62,6 +62,8 @@ def prepare_texts(context: Context, synthesize: Synthesize, open_score: OpenScor
     pages = exclude(context, prepare_pages(context), index)
     documents = {name: its.documents for name, its in pages.items()}
     scorings = {score: open_score(context, score, documents) for score in context.recipe.scores.taken}
+    for score, scoring in scorings.items():
+        write_json(context.cache / "reports" / f"{score}.json", scoring.report)
     ready = assess(context, pages, scorings)
     written = {}
     for name, source in context.recipe.synth_sources.items():
