@@ -48,12 +48,11 @@ class Benchmarks:
 
     Args:
         folder: Where the index lies.
-        files: The files, and where their rows hold what.
+        files: The files, and where the rows of each hold what.
     """
 
     folder: Path
-    files: tuple[Path, ...]
-    fields: Fields
+    files: Mapping[Path, Fields]
 
     @cached_property
     def index(self) -> Index:
@@ -67,8 +66,8 @@ class Benchmarks:
 
     def items(self) -> Iterator[Item]:
         """Every item of every file."""
-        for path in self.files:
-            yield from read_items(path, self.fields)
+        for path, fields in self.files.items():
+            yield from read_items(path, fields)
 
 
 def open_index(context: Context) -> Benchmarks | None:
@@ -81,18 +80,20 @@ def open_index(context: Context) -> Benchmarks | None:
     if rules is None:
         return None
     spot = "clean.decontaminate.against"
-    names = sorted({name for pattern in rules.against for name in matches(spot, pattern, context.base)})
-    files = tuple(context.base / name for name in names)
-    fields = Fields(**rules.fields.model_dump())
+    named = {
+        name: Fields(**(entry.fields or rules.fields).model_dump())
+        for entry in rules.against
+        for name in matches(spot, entry.path, context.base)
+    }
+    files = {context.base / name: named[name] for name in sorted(named)}
     inputs = [
         [sha256(path) for path in files],
-        names,
-        asdict(fields),
+        [(name, asdict(named[name])) for name in sorted(named)],
         rules.ngram,
         benchmark.VERSION,
         decontaminate.VERSION,
     ]
-    found = Benchmarks(context.cache / "benchmarks" / digest(inputs), files, fields)
+    found = Benchmarks(context.cache / "benchmarks" / digest(inputs), files)
     if not found.folder.is_dir():
         context.say(f"make benchmark index: {len(files):,} files")
         Index.build(found.items(), rules.ngram).save(found.folder)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from mixer.context import Context
-from mixer.errors import SourceError
+from mixer.errors import RecipeError, SourceError
 from mixer.exclude import exclude, open_index
 from mixer.prepare import prepare_pages
 from mixer.recipe_file import load
@@ -80,6 +80,19 @@ def test_what_was_written_is_dropped_where_a_page_is_cut(folder):
     assert len(kept["web"]) - len(kept["qa"]) == 1
     dropped = pl.read_parquet(found["qa"].documents[0] / "dropped.parquet").filter(step="decontaminate")
     assert dropped["reason"].to_list() == ["toy: question of toy#1"]
+
+
+def test_each_file_may_say_where_its_rows_hold_what(folder):
+    asked = "Which of the planets has the most moons around it in the solar system as we know it today?"
+    row = {"prompt": "internal record key of row one", "enunciado": asked, "opciones": ["Saturn", "Mars"]}
+    (folder / "evals" / "odd.jsonl").write_text(json.dumps(row) + "\n")
+    odd = {"path": "evals/odd.jsonl", "fields": {"question": "enunciado", "choices": "opciones"}}
+    run_build(folder, clean=clean(against=["evals/*.jsonl", odd]), stages=STAGES)
+    told = read_json(folder / "run/decontamination/report.json")["benchmarks"]
+    assert (told["odd"]["example"]["question"], told["odd"]["example"]["choices"]) == (asked, ["Saturn", "Mars"])
+    assert told["toy"]["example"]["question"] == QUESTION
+    with pytest.raises(RecipeError, match=r"clean\.decontaminate\.against\.0"):
+        load(toys.recipe(folder, clean=clean(against=[5])))
 
 
 def quiz(folder, *items, name="short"):
