@@ -15,8 +15,8 @@ import numpy as np
 
 from mixer import ngrams
 
-_KEY = 5
-"""The last tokens of a question that are looked up, where it has so many."""
+_KEYS = (1, 3, 5)
+"""How many tokens at the end of a question are looked up: the most that it has of these."""
 ARRAYS = ("words", "bounds", "split", "reach", "spare", "owner", "kind")
 
 
@@ -69,7 +69,7 @@ class Asked:
         first: dict[tuple[int, bytes, bytes], tuple[int, Question]] = {}
         for number, kind, one in questions:
             # A lone "is" would be looked up at every second word.
-            if len(one.asked) > 2 or ngrams.weights(one.asked)[1].any():
+            if len(one.asked) >= _KEYS[1] or ngrams.weights(one.asked[-1:])[1].any():
                 first.setdefault((kind, one.asked.tobytes(), np.sort(one.wanted).tobytes()), (number, one))
                 found_by[number] |= 1 << kind
         kept = [(kind, number, one) for (kind, _, _), (number, one) in first.items()]
@@ -96,7 +96,7 @@ class Asked:
     @cached_property
     def _keys(self) -> dict[int, tuple[ngrams.Lookup, np.ndarray]]:
         """Size of a key -> the keys, sorted, and the question of each."""
-        sizes = np.minimum(self.split, _KEY)
+        sizes = np.array(_KEYS)[np.searchsorted(_KEYS, self.split, "right") - 1]
         found = {}
         for size in np.unique(sizes).tolist():
             members = np.flatnonzero(sizes == size)

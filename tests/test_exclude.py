@@ -5,9 +5,11 @@ import json
 import polars as pl
 import pytest
 
+from mixer.benchmark import Item
 from mixer.context import Context
+from mixer.decontaminate import Index
 from mixer.errors import RecipeError, SourceError
-from mixer.exclude import exclude, open_index
+from mixer.exclude import FindBenchmarks, SearchTask, exclude, open_index
 from mixer.prepare import prepare_pages
 from mixer.recipe_file import load
 from mixer.run import read_json
@@ -164,3 +166,16 @@ def test_recall_below_the_floor_fails_the_build(folder, monkeypatch):
 def test_missing_benchmarks_are_told(folder):
     with pytest.raises(SourceError, match=r"clean\.decontaminate\.against: no file: got `none/"):
         run_build(folder, clean=clean() | {"decontaminate": {"against": ["none/*.jsonl"]}}, stages=STAGES)
+
+
+def test_a_process_reads_the_index_once_however_many_units_it_searches(tmp_path, monkeypatch):
+    Index.build([Item("1", "toy", QUESTION)]).save(tmp_path / "index")
+    pl.DataFrame({"id": ["a"], "text": [QUESTION]}).write_parquet(tmp_path / "documents.parquet")
+    tasks = [SearchTask(tmp_path / "documents.parquet", tmp_path / str(number)) for number in range(3)]
+    load_index, read = Index.load, []
+    monkeypatch.setattr(Index, "load", lambda folder: read.append(folder) or load_index(folder))
+    step = FindBenchmarks(tasks, tmp_path / "index")
+    for rank in range(3):
+        step.run(rank=rank)
+    assert read == [tmp_path / "index"]
+    assert [len(pl.read_parquet(task.target / "hits.parquet")) for task in tasks] == [1, 1, 1]
