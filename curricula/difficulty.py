@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from curricula.causal import device as found_device
+from curricula.causal import frame_token, load_model
 from mixer.errors import RecipeError
-from mixer.hardware import multiplies_bfloat16
 from mixer.recipe import TokenizerSpec
 from mixer.tokens import load
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same model would give the same text another value."""
 
 _CONTEXT = 2048
@@ -32,6 +33,8 @@ _BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
 _LOGITS = {"cpu": 2**26, "cuda": 2**29}
 """Logits held at a time, in numbers: a quarter of a GB, two GB in float32."""
 _PROBE = 8
+_CHARS_A_TOKEN = 32
+"""More than tokens of any ordinary text have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ class DifficultyScorer:
         model: The folder's model, where it is in memory already, on its device.
 
     Raises:
-        RecipeError: The model cannot be read, or has no token to begin a text with.
+        RecipeError: The model cannot be read, or has no token to begin a text with; or, of a text, its loss is none.
+        ValueError: Windows would share nothing, or never move on.
     """
 
     def __init__(
@@ -128,14 +132,14 @@ class DifficultyScorer:
         device: str | None = None,
         model: Any = None,
     ) -> None:
-        import torch
-
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or found_device()
         self._model = load_model(folder, dtype=dtype, device=self.device) if model is None else model
         config = self._model.config
         most = getattr(config, "max_position_embeddings", None) or _CONTEXT
         self._size = min(max_length or _CONTEXT, most)
-        self._overlap = int(self._size * _OVERLAP) if overlap is None else overlap
+        self._overlap = max(1, int(self._size * _OVERLAP)) if overlap is None else overlap
+        if not 1 <= self._overlap < self._size:
+            raise ValueError(f"overlap: got {self._overlap}, expected 1 to {self._size - 1}, less than a window")
         self._is_last_filled, self._max_tokens = is_last_filled, max_tokens
         self._batch_tokens = max(batch_tokens or _BATCH_TOKENS[self.device], self._size)
         self._encoder = load(TokenizerSpec(path=str(folder.absolute()), bos=False, eos=False), folder, folder)
@@ -188,12 +192,17 @@ class DifficultyScorer:
     def _told(self, text: str, ids: np.ndarray, losses: np.ndarray) -> Difficulty:
         if not len(losses):
             return Difficulty(0.0, 0.0, 0.0, 0)
-        is_whole = self._max_tokens is None or len(losses) < self._max_tokens
-        read = text if is_whole else self._encoder.backend.decode(ids[1:].tolist(), skip_special_tokens=False)
         total = float(losses.sum(dtype=np.float64))
+        if not math.isfinite(total):
+            raise RecipeError(
+                f"scores: got a loss of {total} for a text that begins {text[:40]!r}, expected a number",
+                hint="the model's weights are damaged, or too large for `dtype: float16`; try float32",
+            )
+        is_whole = self._max_tokens is None or len(losses) < self._max_tokens
+        size = len(text.encode("utf-8", "replace")) if is_whole else bytes_of(self._encoder.backend, text, len(losses))
         return Difficulty(
             loss=total / len(losses),
-            bits_per_byte=total / math.log(2) / max(1, len(read.encode("utf-8", "replace"))),
+            bits_per_byte=total / math.log(2) / max(1.0, size),
             tail=float(np.quantile(losses, _TAIL)),
             tokens=len(losses),
         )
@@ -247,54 +256,20 @@ class DifficultyScorer:
             return bool(torch.allclose(whole, alone, rtol=1e-3, atol=1e-3))
 
 
-def load_model(folder: Path, *, dtype: str = "auto", device: str) -> Any:
-    """A folder's model, ready to be asked.
+def bytes_of(tokenizer: Any, text: str, count: int) -> float:
+    """UTF-8 bytes that the first tokens of a text stand for; of a character that they end in, their share.
 
     Args:
-        folder: In Hugging Face format.
-        dtype: `auto` is bfloat16 where the device has its arithmetic, else float32.
-        device: `cuda` or `cpu`.
-
-    Raises:
-        RecipeError: It cannot be read.
+        tokenizer: A `tokenizers.Tokenizer`.
+        text: Of at least so many tokens.
+        count: Tokens, at least 1.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    # Its bar over a file that is read in seconds would be drawn across ours.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, _dtype(dtype, device)),
-            local_files_only=True,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-        )
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"scores: got {folder}, expected a causal language model: {error}",
-            hint="name a folder with config.json, safetensors and tokenizer.json",
-        ) from error
-    return model.to(device).eval()
-
-
-def _dtype(dtype: str, device: str) -> str:
-    if dtype != "auto":
-        return dtype
-    return "bfloat16" if device == "cuda" or multiplies_bfloat16() else "float32"
-
-
-def frame_token(config: Any, folder: Path) -> int:
-    """The token that stands before a text: beginning of text, else end of text."""
-    for name in ("bos_token_id", "eos_token_id"):
-        token = getattr(config, name, None)
-        if isinstance(token, list):
-            token = token[0]
-        if token is not None:
-            return int(token)
-    raise RecipeError(
-        f"scores: got the model {folder} without bos_token_id and eos_token_id, expected one",
-        hint="set one in its config.json",
-    )
+    room = _CHARS_A_TOKEN * (count + 1)
+    spans = tokenizer.encode(text[:room], add_special_tokens=False).offsets
+    if len(spans) <= count and room < len(text):
+        spans = tokenizer.encode(text, add_special_tokens=False).offsets
+    start, end = spans[count - 1]
+    alike = [number for number, span in enumerate(spans[: count + _CHARS_A_TOKEN]) if span == (start, end)]
+    read = sum(number < count for number in alike) / len(alike)
+    whole, last = (len(part.encode("utf-8", "replace")) for part in (text[:start], text[start:end]))
+    return whole + last * read

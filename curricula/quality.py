@@ -1,13 +1,13 @@
-"""How much a document is like good text: a classifier trained on examples, and figures that need no training.
+"""How much a document is like good text: a classifier trained on examples.
 
 The classifier follows DCLM (arXiv 2406.11794): linear on words and pairs of neighbouring words, positive examples
 against ordinary web text. It differs in that the whole text counts: a document is cut into parts of equal length, each
 is scored, and the mean is the score. What is good is what the positives are; a score means nothing beyond that.
+
+A classifier knows its own examples: a good document among the negatives would score low because it stands there. So an
+example is scored by a model of the cross-validation that saw nothing of its group.
 """
 
-import unicodedata
-import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,15 +17,15 @@ import numpy as np
 import xxhash
 
 from curricula.linear import folds, minimise, read_arrays
-from mixer.dedup import shingles, words
+from mixer.dedup import shingles
 from mixer.errors import RecipeError, SourceError
 from mixer.run import digest, read_json, staged, write_json
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same text and weights would give another score."""
 BUCKETS = 1 << 18
 RIDGE = 1e-4
-DIVERSITY_WORDS = 2000
+_ARRAYS = ("weights", "biases", "examples", "left_out_by")
 _PART_CHARS = 4000
 _MOST_PARTS = 8
 """Parts of one text that are trained on, so that a book does not cost as much as a library."""
@@ -63,30 +63,46 @@ class QualityModel:
     """Scores how much a text is like the positive examples.
 
     Attributes:
-        weights: (BUCKETS,) float32.
-        bias: Score of a part without features, as log odds.
+        weights: (1 + folds, BUCKETS) float32: of the model of all examples, then of those that left some out.
+        biases: (1 + folds,) of each the score of a part without features, as log odds.
+        examples: (n,) uint64, sorted: hashes of the examples that some model left out.
+        left_out_by: (n,) which model that is.
         report: How it did on groups held out of training; see `train`.
     """
 
     weights: np.ndarray
-    bias: float
+    biases: np.ndarray
+    examples: np.ndarray
+    left_out_by: np.ndarray
     report: Mapping[str, Any] = field(default_factory=dict)
 
     def score(self, text: str) -> float:
-        """The probability that the text is a positive one, the mean over its parts; in [0, 1]."""
-        return float(_sigmoid(hashed([text]).dot(self.weights.astype(np.float64)) + self.bias).mean())
+        """The probability that the text is a positive one, the mean over its parts; in [0, 1].
+
+        An example is scored by the model that was trained without its group.
+        """
+        number, own = 0, _identity(text)
+        place = int(np.searchsorted(self.examples, own))
+        if place < len(self.examples) and self.examples[place] == own:
+            number = int(self.left_out_by[place])
+        odds = hashed([text]).dot(self.weights[number].astype(np.float64)) + self.biases[number]
+        return float(_sigmoid(odds).mean())
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides a score."""
-        return digest([VERSION, xxhash.xxh3_128_hexdigest(self.weights.tobytes()), self.bias])
+        return digest([VERSION, *(xxhash.xxh3_128_hexdigest(getattr(self, name).tobytes()) for name in _ARRAYS)])
 
     def save(self, folder: Path) -> None:
         """Write `weights.npz` and `quality.json`; an older folder of that name is replaced."""
         with staged(folder) as scratch:
             with (scratch / "weights.npz").open("wb") as file:
-                np.savez_compressed(file, weights=self.weights)
-            write_json(scratch / "quality.json", {"version": VERSION, "bias": self.bias, "report": dict(self.report)})
+                np.savez_compressed(file, **{name: getattr(self, name) for name in _ARRAYS}, allow_pickle=False)
+            write_json(scratch / "quality.json", {"version": VERSION, "report": dict(self.report)})
+
+
+def _identity(text: str) -> np.uint64:
+    return np.uint64(xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")))
 
 
 def load(folder: Path) -> QualityModel:
@@ -95,18 +111,18 @@ def load(folder: Path) -> QualityModel:
     Raises:
         SourceError: Not there, damaged, or of another version.
     """
-    weights = read_arrays(folder / "weights.npz", ("weights",))["weights"]
+    found = read_arrays(folder / "weights.npz", ("weights",))
     try:
         stored = read_json(folder / "quality.json") or {}
     except ValueError as error:
         raise SourceError(f"{folder / 'quality.json'}: got damaged JSON, expected a quality model") from error
-    if stored.get("version") != VERSION or weights.shape != (BUCKETS,):
+    if stored.get("version") != VERSION or found["weights"].shape[1:] != (BUCKETS,):
         raise SourceError(
-            f"{folder}: got a quality model of version {stored.get('version')} with weights {weights.shape}, "
-            f"expected {VERSION} with {(BUCKETS,)}",
+            f"{folder}: got a quality model of version {stored.get('version')} with weights "
+            f"{found['weights'].shape}, expected {VERSION} with rows of {BUCKETS}",
             hint="train the quality model again",
         )
-    return QualityModel(weights.astype(np.float32), float(stored["bias"]), stored["report"])
+    return QualityModel(**read_arrays(folder / "weights.npz", _ARRAYS), report=stored["report"])
 
 
 def train(
@@ -135,9 +151,18 @@ def train(
     owners = [*groups[0], *groups[1]] if groups else [str(number) for number in range(len(texts))]
     rows = hashed(texts, _MOST_PARTS)
     truth = np.arange(len(texts)) < len(positives)
-    report = _held_out(rows, truth, owners, ridge)
-    weights, bias = _fit(rows, truth, np.ones(len(texts), bool), ridge)
-    return QualityModel(weights, bias, {"texts": len(texts), "groups": len(set(owners))} | report)
+    models = [_fit(rows, truth, np.ones(len(texts), bool), ridge)]
+    scores, number = _folded(rows, truth, owners, ridge, models)
+    identities = np.array([_identity(text) for text in texts])
+    left_out = np.flatnonzero(number)
+    examples, first = np.unique(identities[left_out], return_index=True)
+    return QualityModel(
+        np.stack([weights for weights, _ in models]),
+        np.array([bias for _, bias in models]),
+        examples,
+        number[left_out][first],
+        {"texts": len(texts), "groups": len(set(owners))} | _report(scores, truth),
+    )
 
 
 def _check(
@@ -211,15 +236,26 @@ def _fit(rows: Rows, truth: np.ndarray, used: np.ndarray, ridge: float) -> tuple
     return weights, float(best[-1])
 
 
-def _held_out(rows: Rows, truth: np.ndarray, groups: Sequence[str], ridge: float) -> dict[str, Any]:
-    scores = np.full(len(truth), np.nan)
-    for training, test in folds(truth.astype(str).tolist(), groups, _FOLDS):
+def _folded(
+    rows: Rows, truth: np.ndarray, owners: Sequence[str], ridge: float, models: list[tuple[np.ndarray, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score of each text by a model without its group, which is added to the models, and that model's number there."""
+    scores, number = np.full(len(truth), np.nan), np.zeros(len(truth), np.int64)
+    for training, test in folds(truth.astype(str).tolist(), owners, _FOLDS):
         used = np.zeros(len(truth), bool)
         used[training] = True
-        weights, bias = _fit(rows, truth, used, ridge)
-        by_part = _sigmoid(rows.dot(weights.astype(np.float64)) + bias)
-        by_text = np.bincount(rows.owner, by_part) / np.bincount(rows.owner)
-        scores[test] = by_text[test]
+        models.append(_fit(rows, truth, used, ridge))
+        scores[test], number[test] = _scored(rows, *models[-1])[test], len(models) - 1
+    return scores, number
+
+
+def _scored(rows: Rows, weights: np.ndarray, bias: float) -> np.ndarray:
+    """(texts,) the score of each."""
+    by_part = _sigmoid(rows.dot(weights.astype(np.float64)) + bias)
+    return np.asarray(np.bincount(rows.owner, by_part) / np.bincount(rows.owner))
+
+
+def _report(scores: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     tested = ~np.isnan(scores)
     right = (scores[tested] >= 0.5) == truth[tested]
     return {
@@ -245,53 +281,3 @@ def auc(positives: np.ndarray, negatives: np.ndarray) -> float | None:
     ordered = np.sort(negatives)
     below = np.searchsorted(ordered, positives, "left") + np.searchsorted(ordered, positives, "right")
     return float(below.mean() / (2 * len(negatives)))
-
-
-def heuristics(text: str) -> dict[str, float]:
-    """Figures of a text that need no training, by name.
-
-    characters, words: How many.
-    compression: Bytes after zlib at level 6 over bytes before; low for repetition. 1.0 for an empty text.
-    diversity: Distinct words over words, among the first `DIVERSITY_WORDS` only: in longer texts the same words come
-        back, and the share would measure length. Shorter texts still have the higher shares.
-    symbols: Share of characters that are neither letters (with their accents), digits nor space.
-    """
-    raw = text.encode("utf-8", "surrogatepass")
-    tokens = words(text)
-    head = tokens[:DIVERSITY_WORDS]
-    symbols = sum(count for character, count in Counter(text).items() if _is_symbol(character))
-    return {
-        "characters": float(len(text)),
-        "words": float(len(tokens)),
-        "compression": len(zlib.compress(raw, 6)) / len(raw) if raw else 1.0,
-        "diversity": len(set(head)) / len(head) if head else 0.0,
-        "symbols": symbols / len(text) if text else 0.0,
-    }
-
-
-def _is_symbol(character: str) -> bool:
-    return not (character.isalnum() or character.isspace() or unicodedata.category(character).startswith("M"))
-
-
-def buckets(values: np.ndarray, count: int) -> np.ndarray:
-    """For each value its bucket of 0 ... count - 1 by quantile; equal values share the one their middle falls into.
-
-    Args:
-        values: Scores; infinite ones are welcome.
-        count: How many buckets; with many ties some stay empty.
-
-    Raises:
-        ValueError: Not a number among the values, or fewer than one bucket.
-
-    Example:
-        >>> buckets(np.array([5.0, 1.0, 9.0, 7.0]), 2)
-        array([0, 0, 1, 1])
-    """
-    if count < 1:
-        raise ValueError(f"count: got {count}, expected at least 1")
-    if np.isnan(values).any():
-        raise ValueError(f"values: got {int(np.isnan(values).sum())} that are not numbers, expected none")
-    ordered = np.sort(values)
-    before = np.searchsorted(ordered, values, "left")
-    through = np.searchsorted(ordered, values, "right")
-    return np.asarray(count * (before + through - 1) // (2 * max(1, len(values))))

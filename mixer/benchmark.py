@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mixer.asked import Question
 from mixer.benchmark_rows import Row, bare_name, read_rows
 from mixer.errors import SourceError
 from mixer.ngrams import tokens, weights
@@ -23,10 +24,14 @@ VERSION = 1
 """Raise it when the same file would give other items."""
 WHOLE_WORDS = 8
 """A shorter text has no room for an edit: all of it is looked for, word for word."""
-PARTS = ("question", "item", "passage", "options")
-"""What of an item can be found. `item` is a question that tells nothing by itself, with its choices behind it."""
-_LEAST, _LEAST_LISTED, _LEAST_TELLING = 5, 6, 3
-"""Words of the shortest text and list of choices looked for, and how many must tell something (`mixer.ngrams`)."""
+PARTS = ("question", "item", "passage", "options", "answered")
+"""What of an item can be found. `item` is a question that tells nothing by itself, with its choices behind it;
+`answered` one without choices, with its answer behind it."""
+_LEAST, _LEAST_LISTED, _LEAST_ANSWERED, _LEAST_TELLING = 5, 6, 4, 3
+"""Words of the shortest text, list of choices, and question with its answer looked for, and how many of them must tell
+something (`mixer.ngrams`)."""
+_BETWEEN_CHOICES, _BEFORE_ANSWER = 3, 8
+"""Words that may stand before each choice (its mark), and between a question and the end of its answer."""
 _ENOUGH, _ENOUGH_TELLING = 50, 16
 """Words, and telling words, that suffice of the longest text."""
 
@@ -238,6 +243,24 @@ def parts(item: Item) -> dict[str, np.ndarray]:
     if len(item.choices) > 1:
         found["options"] = _worth("\n".join(item.choices), _LEAST_LISTED)
     return {name: run for name, run in found.items() if run is not None}
+
+
+def questions(item: Item) -> dict[str, Question]:
+    """By part: the question that tells too little by itself, with what must follow it."""
+    asked, question = _run(item.question), item.question.rstrip()
+    if not len(asked) or _worth(item.question, _LEAST) is not None:
+        return {}
+    if item.choices:
+        run = _worth("\n".join((item.question, *item.choices)), _LEAST)
+        wanted, room = _run("\n".join(item.choices)), _BETWEEN_CHOICES * len(item.choices)
+        spare = 0 if run is None or weights(run)[0].sum() < 2 * WHOLE_WORDS else 2
+        found = {} if run is None else {"item": Question(asked, wanted, len(wanted) + room, spare)}
+        return found if len(item.choices) > 1 else {}
+    # Without a question mark it may be the beginning of a sentence that anybody would end so.
+    if not item.answer or question[-1] not in "?？" or _worth(f"{question}\n{item.answer}", _LEAST_ANSWERED) is None:
+        return {}
+    wanted = _run(item.answer)
+    return {"answered": Question(asked, wanted, len(wanted) + _BEFORE_ANSWER, 0)}
 
 
 def _worth(text: str, least: int) -> np.ndarray | None:

@@ -4,11 +4,10 @@ An n-gram of 5 words that few items have points at a place in an item; the words
 one, so a changed, added or missing word does not hide the rest. A place counts when it holds enough of the item
 (`ngram` words, or half of it where that is more, or all but one word of a short one) and enough of its telling words:
 what every exam says ("which of the following is true") is no evidence. The question or the passage must be there. An
-answer or a single choice never counts; all choices together do, in any order. A CJK character is half a word.
+answer or a single choice never counts; all choices together do, in any order. A CJK character is half a word. A
+question that tells too little alone needs its choices or its answer behind it (`mixer.asked`).
 """
 
-import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +19,13 @@ import orjson
 import xxhash
 
 from mixer import ngrams
-from mixer.benchmark import PARTS, Item, needed, parts
+from mixer.asked import ARRAYS as ASKED
+from mixer.asked import Asked
+from mixer.benchmark import PARTS, Item, needed, parts, questions
 from mixer.errors import SourceError
 from mixer.run import staged
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same items would give other hits."""
 
 _ITEM, _OPTIONS = PARTS.index("item"), PARTS.index("options")
@@ -35,8 +36,6 @@ _REACH = 60
 _MOST_LISTED = 96
 """Tokens of the longest list of choices that is looked for."""
 _CHUNK = 1024
-_BOUND = re.compile(r"(?<!\b[A-Z])[.!?…]+[\"'”’)\]]*(?:[ \t]+|(?=\s))|[。！？；]+[”’」』）]*|\n")
-"""Where a sentence or a line ends; a single capital before a full stop is a letter of a list, or an initial."""
 _Place = tuple[int, int, int, int]
 """Part, first token, last token, half words found."""
 _ARRAYS = ("found_by", "words", "bounds", "owner", "kind", "grams", "places", "sums", "sum_owner", "sum_size")
@@ -80,6 +79,7 @@ class Index:
         sums: Of each item's choices, the sum of the tokens, which their order does not change; sorted.
         sum_owner: The item of each.
         sum_size: How many tokens it has.
+        asked: The questions that tell too little alone.
     """
 
     ngram: int
@@ -94,6 +94,7 @@ class Index:
     sums: np.ndarray
     sum_owner: np.ndarray
     sum_size: np.ndarray
+    asked: Asked
 
     @classmethod
     def build(cls, items: Iterable[Item], ngram: int = 13) -> "Index":
@@ -105,21 +106,28 @@ class Index:
         """
         if ngram < ngrams.SEED_WORDS:
             raise ValueError(f"ngram: got {ngram}, expected at least {ngrams.SEED_WORDS}")
-        names, looked_for = [], []
-        for item in items:
+        names, looked_for, asked = [], [], []
+        for number, item in enumerate(items):
             names.append((item.id, item.benchmark))
             looked_for.append({PARTS.index(name): run for name, run in parts(item).items()})
+            asked += [(number, PARTS.index(name), one) for name, one in questions(item).items()]
         found_by = np.zeros(len(names), np.uint8)
-        return cls(ngram, tuple(names), found_by, **_runs(looked_for, found_by), **_lists(looked_for, found_by))
+        arrays = _runs(looked_for, found_by) | _lists(looked_for, found_by)
+        return cls(ngram, tuple(names), found_by, **arrays, asked=Asked.build(asked, found_by))
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all that decides which hits are found."""
         state = xxhash.xxh3_128(orjson.dumps([VERSION, self.ngram, self.names]))
-        for name in _ARRAYS:
-            state.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        for array in self._arrays().values():
+            state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()
 
+    def _arrays(self) -> dict[str, np.ndarray]:
+        own = {name: getattr(self, name) for name in _ARRAYS}
+        return own | {f"asked_{name}": getattr(self.asked, name) for name in ASKED}
+
+    @cached_property
     def findable(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """By (benchmark, id): the parts by which each item can be found; none where it cannot."""
         return {
@@ -132,20 +140,21 @@ class Index:
         every = ngrams.tokens(text)
         kept = np.flatnonzero(every)
         run = every[kept]
-        found = [*self._parts_in(run), *self._lists_in(run, kept)]
-        if not found:
+        # A question with its choices in their own order is found twice.
+        found = {place[:3]: place for place in (*self._parts_in(run), *self.asked.find(run))}
+        if not (places := [*found.values(), *self._lists_in(run, kept)]):
             return []
         spans = ngrams.offsets(text)[kept]
         hits = [
             Hit(int(spans[first, 0]), int(spans[last, 1]), *self.names[item], share, PARTS[kind])
-            for item, kind, first, last, share in found
+            for item, kind, first, last, share in places
         ]
         return sorted(hits, key=lambda hit: (hit.start, hit.end, hit.benchmark, hit.item, hit.part))
 
     def save(self, folder: Path) -> None:
         """Write the index whole, as `arrays.npz` and `index.json`."""
         with staged(folder) as scratch:
-            np.savez(scratch / "arrays.npz", **{name: getattr(self, name) for name in _ARRAYS})
+            np.savez(scratch / "arrays.npz", allow_pickle=False, **self._arrays())
             head = {"version": VERSION, "ngram": self.ngram, "names": self.names}
             (scratch / "index.json").write_bytes(orjson.dumps(head))
 
@@ -163,7 +172,8 @@ class Index:
                 raise SourceError(f"{folder}: got version {head['version']}, expected {VERSION}", hint=hint)
             names = tuple((own, benchmark) for own, benchmark in head["names"])
             with np.load(folder / "arrays.npz", allow_pickle=False) as file:
-                return cls(int(head["ngram"]), names, **{name: file[name] for name in _ARRAYS})
+                asked = Asked(**{name: file[f"asked_{name}"] for name in ASKED})
+                return cls(int(head["ngram"]), names, **{name: file[name] for name in _ARRAYS}, asked=asked)
         except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise SourceError(f"{folder}: got no whole index ({error}), expected one", hint=hint) from error
 
@@ -235,19 +245,6 @@ class Index:
             for begin, size, number in zip(first[at // len(sizes), 0], sizes[at % len(sizes)], key, strict=True):
                 if size == self.sum_size[number] and begin + size <= len(run):
                     yield int(self.sum_owner[number]), _OPTIONS, int(begin), int(begin + size) - 1, 1.0
-
-
-def cut(text: str, hits: Sequence[Hit]) -> str:
-    """The text without the sentences and lines that hold the hits."""
-    if not hits:
-        return text
-    bounds = [0, *(match.end() for match in _BOUND.finditer(text)), len(text)]
-    kept, done = [], 0
-    for hit in sorted(hits, key=lambda hit: hit.start):
-        kept.append(text[done : bounds[bisect_right(bounds, hit.start) - 1]])
-        done = max(done, bounds[bisect_left(bounds, hit.end)])
-    kept.append(text[done:])
-    return re.sub(r"\n{3,}", "\n\n", "".join(kept)).strip()
 
 
 def _best(found: Iterable[_Place]) -> list[_Place]:

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -36,6 +37,11 @@ _ONE_AT_A_TIME = threading.Lock()
 def is_available() -> bool:
     """Whether the encoder's packages are installed; loads nothing."""
     return all(find_spec(package) is not None for package in _PACKAGES)
+
+
+def identity() -> str:
+    """Which weights the encoder has: the name and version of the package that holds them, or that it is missing."""
+    return f"{_PACKAGES[0]} {version(_PACKAGES[0])}" if find_spec(_PACKAGES[0]) else f"{_PACKAGES[0]} missing"
 
 
 class Encoder:

@@ -1,7 +1,8 @@
-"""Benchmark text taken out of a build's documents, and what the build found out about its own recall.
+"""Benchmark text taken out of a build's documents.
 
 The index is built once a set of benchmark files; each unit is searched once an index; what is done with a hit (drop the
-document, or cut the sentences) is decided last, so that changing it searches nothing again.
+document, or cut the sentences) is decided last, so that changing it searches nothing again. What was written stands by
+itself, so it is dropped in any case: a cut would leave an answer without its question.
 """
 
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow as pa
@@ -19,10 +20,9 @@ from mixer import benchmark, decontaminate
 from mixer.assess import Prepared
 from mixer.benchmark import Fields, Item, read_items
 from mixer.context import Context
-from mixer.decontaminate import Hit, Index, cut
-from mixer.errors import SourceError
+from mixer.cut import cut
+from mixer.decontaminate import Hit, Index
 from mixer.execute import Step, execute
-from mixer.injection import Report, measure
 from mixer.read import matches
 from mixer.run import digest, sha256, staged
 from mixer.select import select
@@ -40,9 +40,6 @@ _HITS = pa.schema(
 FILE = "hits.parquet"
 _SHOWN = 300
 _BATCH_ROWS = 200
-_CLEAN_TEXTS = 200
-_MOST_ITEMS = 1000
-_HELD_TO = ("verbatim", "rewrapped", "embedded")
 
 
 @dataclass(frozen=True)
@@ -51,22 +48,26 @@ class Benchmarks:
 
     Args:
         folder: Where the index lies.
-        files: The files, and where their rows hold what.
+        files: The files, and where the rows of each hold what.
     """
 
     folder: Path
-    files: tuple[Path, ...]
-    fields: Fields
+    files: Mapping[Path, Fields]
 
     @cached_property
     def index(self) -> Index:
         """The index, read once."""
         return Index.load(self.folder)
 
+    @cached_property
+    def known(self) -> dict[tuple[str, str], Item]:
+        """The items by (benchmark, id), read once."""
+        return {(item.benchmark, item.id): item for item in self.items()}
+
     def items(self) -> Iterator[Item]:
         """Every item of every file."""
-        for path in self.files:
-            yield from read_items(path, self.fields)
+        for path, fields in self.files.items():
+            yield from read_items(path, fields)
 
 
 def open_index(context: Context) -> Benchmarks | None:
@@ -79,18 +80,20 @@ def open_index(context: Context) -> Benchmarks | None:
     if rules is None:
         return None
     spot = "clean.decontaminate.against"
-    names = sorted({name for pattern in rules.against for name in matches(spot, pattern, context.base)})
-    files = tuple(context.base / name for name in names)
-    fields = Fields(**rules.fields.model_dump())
+    named = {
+        name: Fields(**(entry.fields or rules.fields).model_dump())
+        for entry in rules.against
+        for name in matches(spot, entry.path, context.base)
+    }
+    files = {context.base / name: named[name] for name in sorted(named)}
     inputs = [
         [sha256(path) for path in files],
-        names,
-        asdict(fields),
+        [(name, asdict(named[name])) for name in sorted(named)],
         rules.ngram,
         benchmark.VERSION,
         decontaminate.VERSION,
     ]
-    found = Benchmarks(context.cache / "benchmarks" / digest(inputs), files, fields)
+    found = Benchmarks(context.cache / "benchmarks" / digest(inputs), files)
     if not found.folder.is_dir():
         context.say(f"make benchmark index: {len(files):,} files")
         Index.build(found.items(), rules.ngram).save(found.folder)
@@ -109,13 +112,19 @@ class FindBenchmarks(Step):
     """Looks for benchmark items in one unit's documents."""
 
     name = "find benchmarks"
+    _loaded: ClassVar[dict[Path, Index]] = {}
+    """The index that this process has read; there is one at a time."""
 
     def __init__(self, tasks: Sequence[SearchTask], index: Path) -> None:
         super().__init__()
         self.tasks, self.folder = tasks, index
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        task, index = self.tasks[rank], Index.load(self.folder)
+        task = self.tasks[rank]
+        if self.folder not in self._loaded:
+            self._loaded.clear()
+            self._loaded[self.folder] = Index.load(self.folder)
+        index = self._loaded[self.folder]
         with staged(task.target) as scratch, TableWriter(scratch / FILE, _HITS) as out:
             for row, identity, text in _rows(task.documents):
                 for hit in index.find(text):
@@ -141,7 +150,10 @@ def exclude(context: Context, ready: Mapping[str, Prepared], benchmarks: Benchma
     return {
         name: replace(
             source,
-            documents=tuple(_excluded(context, folder, hits[folder], benchmarks.index) for folder in source.documents),
+            documents=tuple(
+                _excluded(context, folder, hits[folder], benchmarks, is_written=name in context.recipe.synth_sources)
+                for folder in source.documents
+            ),
             excluded=tuple(hits[folder] for folder in source.documents),
         )
         for name, source in ready.items()
@@ -170,97 +182,32 @@ def _search(context: Context, folders: Sequence[Path], benchmarks: Benchmarks) -
     return targets
 
 
-def _excluded(context: Context, folder: Path, hits: Path, index: Index) -> Path:
+def _excluded(context: Context, folder: Path, hits: Path, benchmarks: Benchmarks, *, is_written: bool) -> Path:
     rules = context.recipe.clean.decontaminate
     assert rules is not None
     table = scan(hits / FILE).collect()
+    cuts = rules.action == "cut" and not is_written and len(table) > 0
+    rests = _rests(folder, table, benchmarks) if cuts else {}
     removed: dict[int, tuple[str, str]] = {}
-    changed: dict[int, str] = {}
-    texts = _texts(folder, set(table["row"].to_list())) if rules.action == "cut" else {}
-    for (row,), its in table.group_by("row", maintain_order=True):
-        number, first = int(str(row)), its.row(0, named=True)
-        found = [Hit(**{key: hit[key] for key in Hit.__dataclass_fields__}) for hit in its.to_dicts()]
-        rest = cut(texts[number], found) if rules.action == "cut" else ""
-        if rest and not index.find(rest):
-            changed[number] = rest
-        else:
-            removed[number] = ("decontaminate", f"{first['benchmark']}: {first['part']} of {first['item']}")
-    target = context.cache / "documents" / digest([folder.name, sorted(removed.items()), sorted(changed.items())])
+    for hit in table.unique("row", keep="first", maintain_order=True).iter_rows(named=True):
+        if hit["row"] not in rests:
+            removed[hit["row"]] = ("decontaminate", f"{hit['benchmark']}: {hit['part']} of {hit['item']}")
+    decided = [folder.name, sorted(removed.items()), sorted(rests.items())]
+    target = context.cache / "documents" / digest(decided)
     if not target.is_dir():
-        select(folder, target, removed, changed)
+        select(folder, target, removed, rests)
     return target
 
 
+def _rests(folder: Path, table: pl.DataFrame, benchmarks: Benchmarks) -> dict[int, str]:
+    """Row -> what is left of a document after the cut, where something without any item is."""
+    found: dict[int, list[Hit]] = {}
+    for hit in table.iter_rows(named=True):
+        found.setdefault(hit["row"], []).append(Hit(**{key: hit[key] for key in Hit.__dataclass_fields__}))
+    texts = _texts(folder, set(found))
+    rests = {row: cut(texts[row], hits, benchmarks.known) for row, hits in found.items()}
+    return {row: rest for row, rest in rests.items() if rest and not benchmarks.index.find(rest)}
+
+
 def _texts(folder: Path, rows: set[int]) -> dict[int, str]:
-    return {row: text for row, _, text in _rows(folder / "documents.parquet") if row in rows} if rows else {}
-
-
-def report(context: Context, prepared: Mapping[str, Prepared], benchmarks: Benchmarks) -> dict[str, Any]:
-    """What `decontamination/report.json` holds: recall by form on injected items, and what was found where.
-
-    Raises:
-        SourceError: Recall lies below the recipe's floor.
-    """
-    rules = context.recipe.clean.decontaminate
-    assert rules is not None
-    clean = _sample(context, prepared)
-    measured = measure(benchmarks.index, list(benchmarks.items()), clean, context.recipe.seed, most=_MOST_ITEMS)
-    _check_floor(measured, rules.floor)
-    found = {
-        name: pl.concat([scan(folder / FILE) for folder in source.excluded]).collect()
-        for name, source in prepared.items()
-        if source.excluded
-    }
-    return {
-        "items": measured.items,
-        "unmatchable": measured.unmatchable,
-        "recall": {each.form: asdict(each) | {"share": each.share} for each in measured.recall},
-        "hits": {name: _counts(table) for name, table in found.items()},
-        "examples": {name: _examples(table, context.recipe.seed) for name, table in found.items()},
-    }
-
-
-def _check_floor(measured: Report, floor: float) -> None:
-    low = [each for each in measured.recall if each.form in _HELD_TO and each.tried and each.share < floor]
-    if low:
-        told = ", ".join(f"{each.form} {each.share:.3f} ({each.caught} of {each.tried})" for each in low)
-        raise SourceError(
-            f"clean.decontaminate: got a recall of {told}, expected at least {floor:g}",
-            hint="set a smaller `ngram`, check `fields`, or lower the `floor`",
-        )
-
-
-def _counts(table: pl.DataFrame) -> dict[str, int]:
-    """Documents with a hit, by benchmark."""
-    counts = table.group_by("benchmark").agg(pl.col("id").n_unique()).sort("benchmark")
-    return dict(counts.iter_rows())
-
-
-def _examples(table: pl.DataFrame, seed: int) -> list[dict[str, Any]]:
-    """Some hits, by hash, for a person to judge."""
-    rows = table.sort("id", "start", "item").unique(["id", "start"], keep="first", maintain_order=True).to_dicts()
-    chosen = sorted(rows, key=lambda hit: digest([seed, hit["id"], hit["start"]]))[:10]
-    return [{key: hit[key] for key in ("id", "benchmark", "item", "part", "share", "text")} for hit in chosen]
-
-
-def _sample(context: Context, prepared: Mapping[str, Prepared]) -> list[str]:
-    """Texts of the corpus by hash, from what was left in it: items are put into them, and looked for."""
-    ids = [
-        (digest([context.recipe.seed, name, identity]), folder, identity)
-        for name, source in prepared.items()
-        for folder in source.documents
-        for identity in scan(folder / "documents.parquet").select("id").collect()["id"]
-    ]
-    chosen = sorted(ids)[:_CLEAN_TEXTS]
-    tables = {
-        folder: scan(folder / "documents.parquet").filter(pl.col("id").is_in(its)).collect()
-        for folder, its in _grouped(chosen).items()
-    }
-    return [table["text"][row] for _, table in sorted(tables.items()) for row in range(len(table))]
-
-
-def _grouped(chosen: Sequence[tuple[str, Path, str]]) -> dict[Path, list[str]]:
-    found: dict[Path, list[str]] = {}
-    for _, folder, identity in chosen:
-        found.setdefault(folder, []).append(identity)
-    return found
+    return {row: text for row, _, text in _rows(folder / "documents.parquet") if row in rows}

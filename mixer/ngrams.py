@@ -1,7 +1,8 @@
 """A text as hashes: of its words, in order, with where each stands, and of its n-grams.
 
-Case, punctuation, width, line breaks and invisible characters make no difference. A hash carries in its low bits how
-much its word can prove, so that whoever compares two texts never looks at the words again.
+Case, punctuation, width, line breaks, invisible characters and the marks of lists (`A.`, `2)`, `(iv)`, `③`) make no
+difference. A hash carries in its low bits how much its word can prove, so that whoever compares two texts never looks
+at the words again.
 """
 
 import re
@@ -14,12 +15,21 @@ import xxhash
 SEED_WORDS, SEED_CHARS = 5, 8
 """Length of an n-gram that begins with a word, and with a CJK character."""
 
+_CIRCLES = ((0x2460, 20), (0x2776, 10), (0x2780, 10), (0x278A, 10))
+"""First code point and number of circled numerals, which would stick to the word behind them."""
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_TOKEN = re.compile(rf"[^\W_{_CJK}]+|[{_CJK}]|\n")
-"""The words of `mixer.dedup.words`, and line ends."""
-_ASCII_TOKEN = re.compile(r"[a-z0-9]+|\n")
+_NUMERAL = r"(?:\d\d?|i{1,3}|i?[vx]|vi{1,3})"
+_MARK = rf"[ \t]{{0,20}}[(\[]?{_NUMERAL}(?:[)\]、]|[.:](?![0-9a-z]))"
+_BETWEEN = rf"[(\[]{_NUMERAL}[)\]]"
+"""What numbers an entry of a list: anything usual where a line begins, elsewhere a numeral in brackets."""
+_LINE_MARK = re.compile(_MARK)
+_TOKEN = re.compile(rf"[^\W_{_CJK}]+|[{_CJK}]|\n(?:{_MARK})?|{_BETWEEN}")
+"""The words of `mixer.dedup.words`, line ends with the mark behind them, and marks in a line."""
+_ASCII_TOKEN = re.compile(rf"[a-z0-9]+|\n(?:{_MARK})?|{_BETWEEN}")
 """The same for normalised ASCII, at twice the speed."""
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+_CIRCLED = {first + i: f"({i + 1})" for first, count in _CIRCLES for i in range(count)}
+_HIDDEN = re.compile(f"[{''.join(map(chr, _INVISIBLE | _CIRCLED))}]")
 _STOP_WORDS = """
     a about above accurate according after all also an and another any answer are as at be because been before best
     between both but by can choice choose context correct correctly could describe describes did do does each either
@@ -31,6 +41,7 @@ _STOP_WORDS = """
     下 列 关 于 叙 述 说 法 正 确 错 误 的 是 了 在 和 与 有 不 为 以 及 或 中 一 个 项 选 其 这 那 由 可 能"""
 _STOP = frozenset(_STOP_WORDS.split())
 """Words that every text or every exam has. They count as words, and prove nothing."""
+_MARK_WORDS = frozenset("abcdefghij") | {"choice", "option"}
 _SHIFTS = (-1, 1, -2, 2)
 """A word added or missing moves what follows it; two are followed on either side."""
 _MOST_BITS = 26
@@ -54,8 +65,8 @@ class _Codes(dict[str, int]):
 
 def _code(word: str) -> int:
     is_cjk = word > "\u3000" and re.match(f"[{_CJK}]", word) is not None
-    # Single letters number the choices, and are an article: nothing hangs on them.
-    if word == "\n" or (len(word) == 1 and "a" <= word <= "j"):
+    # Single letters number the choices, and are an article; `Option A` is such a mark: nothing hangs on them.
+    if word[0] in "\n([" or word in _MARK_WORDS:
         return 0
     tells = word not in _STOP and (is_cjk or len(word) > 1)
     return xxhash.xxh3_64_intdigest(word.encode()) & ~3 | 2 * is_cjk | tells
@@ -65,10 +76,12 @@ _codes = _Codes()
 
 
 def tokens(text: str) -> np.ndarray:
-    """A hash for each word and line end of the text, in order; uint64. 0 is a line end or a single letter a to j."""
+    """A hash for each word and line end of the text, in order; uint64. 0 is a line end, or a mark of a list."""
     found = []
-    for block in _blocks(text):
+    for block, begins_line in _blocks(text):
         normal = _normal(block)
+        if begins_line and (mark := _LINE_MARK.match(normal)):
+            normal = normal[mark.end() :]
         run = (_ASCII_TOKEN if normal.isascii() else _TOKEN).findall(normal)
         found.append(np.fromiter(map(_codes.__getitem__, run), np.uint64, len(run)))
     return np.concatenate(found)
@@ -87,7 +100,8 @@ def offsets(text: str) -> np.ndarray:
 
 def _line_offsets(line: str) -> list[tuple[int, int]]:
     normal = _normal(line)
-    found = [match.span() for match in _TOKEN.finditer(normal)]
+    mark = _LINE_MARK.match(normal)
+    found = [match.span() for match in _TOKEN.finditer(normal, mark.end() if mark else 0)]
     if len(normal) == len(line) and normal == line.lower():
         return found
     # Character by character, each with its accents, unless normalising the whole does something else.
@@ -102,31 +116,35 @@ def _line_offsets(line: str) -> list[tuple[int, int]]:
 
 def _normal(text: str) -> str:
     if not text.isascii():
+        if _HIDDEN.search(text):
+            text = text.translate(_CIRCLED | _INVISIBLE)
         text = unicodedata.normalize("NFKC", text)
-        if any(chr(char) in text for char in _INVISIBLE):
-            text = text.translate(_INVISIBLE)
     return text.lower()
 
 
-def _blocks(text: str) -> Iterator[str]:
-    """The text in blocks, cut between words, so that a book is never a list of all its words at once."""
-    start = 0
+def _blocks(text: str) -> Iterator[tuple[str, bool]]:
+    """The text in blocks, so that a book is never a list of all its words at once, and whether each begins a line.
+
+    Cut between lines; between words where a line is as long as a block.
+    """
+    start, begins_line = 0, True
     while len(text) - start > _BLOCK:
-        space = max(text.rfind(gap, start, start + _BLOCK) for gap in "\n ")
-        stop = space + 1 if space > start else start + _BLOCK
-        yield text[start:stop]
-        start = stop
-    yield text[start:]
+        places = (text.rfind(gap, start + 1, start + _BLOCK) for gap in "\n ")
+        space = next((place for place in places if place > 0), start + _BLOCK - 1)
+        yield text[start : space + 1], begins_line
+        start, begins_line = space + 1, text[space] == "\n"
+    yield text[start:], begins_line
 
 
 def grams(run: np.ndarray) -> np.ndarray:
     """The hash of the n-gram that begins at each token; 0 where the text ends before it does."""
     cjk = run & np.uint64(2) != 0
-    found = _rolled(run, SEED_WORDS)
-    return np.where(cjk, _rolled(run, SEED_CHARS), found) if cjk.any() else found
+    found = rolled(run, SEED_WORDS)
+    return np.where(cjk, rolled(run, SEED_CHARS), found) if cjk.any() else found
 
 
-def _rolled(run: np.ndarray, size: int) -> np.ndarray:
+def rolled(run: np.ndarray, size: int) -> np.ndarray:
+    """The hash of the `size` tokens that begin at each; 0 where the text ends before they do."""
     rolled = np.zeros(len(run), np.uint64)
     view = rolled[: max(0, len(run) - size + 1)]
     for shift in range(size if len(view) else 0):
@@ -179,19 +197,20 @@ def aligned(run: np.ndarray, here: np.ndarray, words: np.ndarray, owner: np.ndar
         owner: Number of the comparison that each belongs to.
         exact: Of each, whether it must stand just there.
     """
-    stands = np.where(_same(run, here, words), here, -1)
+    stands = np.where(same(run, here, words), here, -1)
     joined = owner[1:] == owner[:-1]
     for shift in _SHIFTS:
-        same = _same(run, here + shift, words)
-        pairs = same[1:] & same[:-1] & joined
-        paired = np.zeros(len(same), bool)
+        alike = same(run, here + shift, words)
+        pairs = alike[1:] & alike[:-1] & joined
+        paired = np.zeros(len(alike), bool)
         paired[1:] |= pairs
         paired[:-1] |= pairs
         stands = np.where(paired & (stands < 0) & ~exact, here + shift, stands)
     return stands
 
 
-def _same(run: np.ndarray, here: np.ndarray, words: np.ndarray) -> np.ndarray:
+def same(run: np.ndarray, here: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Whether each word wanted stands at its place, which may lie outside of the text."""
     return np.asarray((here >= 0) & (here < len(run)) & (run.take(here, mode="clip") == words))
 
 

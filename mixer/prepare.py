@@ -20,7 +20,7 @@ from mixer.context import Context, OpenScore, Synthesize
 from mixer.corpus import corpus_of, identity, inputs_of, list_units, rules_of, stop_on_failures
 from mixer.exclude import exclude, open_index
 from mixer.execute import execute
-from mixer.run import digest
+from mixer.run import digest, write_json
 from mixer.select import select
 from mixer.table import scan
 from mixer.tokens import EncodeDocuments, Encoder, TokenTask
@@ -53,6 +53,8 @@ def prepare_texts(context: Context, synthesize: Synthesize, open_score: OpenScor
     pages = exclude(context, prepare_pages(context), index)
     documents = {name: its.documents for name, its in pages.items()}
     scorings = {score: open_score(context, score, documents) for score in context.recipe.scores.taken}
+    for score, scoring in scorings.items():
+        write_json(context.cache / "reports" / f"{score}.json", scoring.report)
     ready = assess(context, pages, scorings)
     written = {}
     for name, source in context.recipe.synth_sources.items():

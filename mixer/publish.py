@@ -10,9 +10,11 @@ from mixer.audit import audit
 from mixer.context import Context
 from mixer.errors import SourceError
 from mixer.exclude import FILE as HITS
-from mixer.exclude import open_index, report
-from mixer.run import digest, discard, link, sha256, write_json
+from mixer.exclude import open_index
+from mixer.overlap import report
+from mixer.run import digest, discard, link, read_json, sha256, write_json
 from mixer.score import FILE as VALUES
+from mixer.score import REPORT
 from mixer.table import scan
 
 _NGRAM = 5
@@ -43,15 +45,22 @@ def _documents(context: Context, prepared: Mapping[str, Prepared]) -> None:
 
 
 def _scores(context: Context, prepared: Mapping[str, Prepared]) -> None:
-    """Write `scores/<score>/<source>.parquet`: a row a document, also of those that a filter kept out."""
+    """Write `scores/<score>/<source>.parquet`: a row a document, also of those that a filter kept out.
+
+    Beside them `report.json`, where the score learned something: how it does on what was held out.
+    """
     for score in context.recipe.scores.taken:
         sides = {name: source.scores[score] for name, source in prepared.items() if score in source.scores}
+        told = read_json(context.cache / "reports" / f"{score}.json")
         inputs = {name: digest([folder.name for folder in folders]) for name, folders in sides.items()}
+        inputs |= {"its report": digest(told)} if told else {}
         with context.steps.folder(f"scores {score}", inputs, context.run / "scores" / score) as scratch:
             if scratch is not None:
                 for name, folders in sides.items():
                     table = pl.concat([scan(folder / VALUES) for folder in folders])
                     table.collect().write_parquet(scratch / f"{name}.parquet", compression="zstd", statistics=False)
+                if told:
+                    write_json(scratch / REPORT, told)
 
 
 def _report(context: Context, prepared: Mapping[str, Prepared]) -> None:
@@ -72,6 +81,8 @@ def _report(context: Context, prepared: Mapping[str, Prepared]) -> None:
         if scratch is not None:
             write_json(scratch / "report.json", report(context, prepared, benchmarks))
             for name, source in prepared.items():
+                if not source.excluded:
+                    continue
                 table = pl.concat([scan(folder / HITS) for folder in source.excluded])
                 table.collect().write_parquet(scratch / f"{name}.parquet", compression="zstd", statistics=False)
 

@@ -56,18 +56,41 @@ class BenchmarkFields(Section):
     passage: str | None = None
 
 
+class BenchmarkFiles(Section):
+    """Benchmark files. `evals/*.jsonl` is short for `{path: "evals/*.jsonl"}`."""
+
+    path: str
+    """A file or glob, relative to the recipe: `.jsonl`, `.csv` (also `.gz`, `.zst`), or a `.tar` of these."""
+    fields: BenchmarkFields | None = None
+    """Where their rows hold what. Default: the `fields` of all."""
+
+
+def _spell_out_files(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"path": value}
+    if isinstance(value, dict | BenchmarkFiles):
+        return value
+    raise ValueError("a file or glob, or a mapping with `path`")
+
+
+AnyFiles = Annotated[BenchmarkFiles, BeforeValidator(_spell_out_files, json_schema_input_type=str | BenchmarkFiles)]
+
+
 class Decontaminate(Section):
     """Take benchmark text out of the corpus, and of what models wrote from it; each build measures its own recall."""
 
-    against: tuple[str, ...] = Field(min_length=1)
-    """Benchmark files or globs, relative to the recipe: `.jsonl`, `.csv` (also `.gz`, `.zst`), or a `.tar` of these."""
+    against: tuple[AnyFiles, ...] = Field(min_length=1)
+    """Benchmark files or globs; of entries that name one file the last counts."""
     fields: BenchmarkFields = BenchmarkFields()
+    """Where rows hold what, of files that do not say so themselves."""
     ngram: Annotated[StrictInt, Field(ge=5, le=50)] = 13
     """Words of an item that must stand together, with room for an edit; all of a shorter one."""
     action: Literal["drop", "cut"] = "drop"
-    """`drop` removes the document, `cut` the sentences and lines that hold the item."""
+    """`drop` removes the document; `cut` the sentences and lines that hold the item, with its choices, answer and
+    solution beside them. What a model wrote is dropped in any case."""
     floor: Annotated[float, Strict(), Field(ge=0.0, le=1.0, allow_inf_nan=False)] = 0.95
-    """Least recall of items injected verbatim, re-wrapped, and embedded in prose; below it the build fails."""
+    """Least recall, of each benchmark, of items injected verbatim, re-wrapped, embedded in prose, and with choices in
+    another order; below it the build fails."""
 
 
 class Clean(Section):

@@ -20,7 +20,7 @@ COLUMNS: dict[str, dict[str, type]] = {
 class Score(Section):
     """What every score has."""
 
-    sources: tuple[Name, ...] | None = None
+    sources: tuple[Name, ...] | None = Field(default=None, min_length=1)
     """Score these sources alone. Default: all that have text."""
 
 
@@ -102,6 +102,8 @@ class Quality(Score):
     """Sources that are good."""
     negative: tuple[Name, ...] = Field(min_length=1)
     """Sources that are poor."""
+    group: str | None = None
+    """Metadata field with the site or book, whole ones of which are held out. Default: the site of the url."""
 
 
 class Text(Score):

@@ -1,13 +1,17 @@
 """What only the whole recipe shows to be wrong with its scores and the filters that use them; reads the plain tree."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mixer.recipe_scores import COLUMNS
 from mixer.recipe_yaml import Problem, Spot, show
-from mixer.where import WhereError, parse
+from mixer.where import parse
+from mixer.where_tokens import WhereError
 
 _KEY = "[key]"
+_EXAMPLES = ("positive", "negative")
+_COLUMN = re.compile(r"\w+(?:\.\w+)?")
 _UNKNOWN = "unknown"
 """What `topic` calls a document of no label; no label may have that name."""
 Unknown = Callable[..., str]
@@ -21,12 +25,16 @@ def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
         unknown: Words for a name that nobody knows; `recipe_problems.unknown`.
     """
     sources = _section(tree, "sources")
+    written = [name for name, source in sources.items() if source.get("kind") == "synth"]
     scores = {name: score for name, score in _section(tree, "scores").items() if name in COLUMNS}
     for name, score in scores.items():
         yield from _names(("scores", name), score, list(sources), unknown)
+        yield from _read_only(("scores", name), score, written)
         yield from _idle(("scores", name), score)
         if isinstance(score.get("teacher"), dict):
-            yield from _teacher(("scores", name), score, tree, unknown)
+            yield from _teacher(("scores", name), score, tree, written, unknown)
+    yield from _labels(("scores", "topic", "labels"), scores.get("topic", {}).get("labels"))
+    yield from _both(("scores", "quality"), scores.get("quality", {}))
     for name, source in sources.items():
         if isinstance(source.get("where"), str):
             yield from _where(("sources", name, "where"), name, source["where"], scores)
@@ -39,17 +47,56 @@ def _section(tree: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]:
     return {name: part if isinstance(part, dict) else {} for name, part in value.items()}
 
 
-def _names(spot: Spot, score: Mapping[str, Any], sources: Sequence[str], unknown: Unknown) -> Iterator[Problem]:
-    """Sources that a score names and nobody knows."""
-    lists = [((*spot, key), score.get(key)) for key in ("sources", "positive", "negative")]
+def _lists(spot: Spot, score: Mapping[str, Any]) -> Iterator[tuple[Spot, list[str]]]:
+    """The lists of sources that a score has, and where."""
+    found = [((*spot, key), score.get(key)) for key in ("sources", *_EXAMPLES)]
     for part in ("seeds", "teacher"):
         inner = score.get(part)
-        lists.append(((*spot, part, "sources"), inner.get("sources") if isinstance(inner, dict) else None))
-    for where, names in lists:
-        for number, name in enumerate(names) if isinstance(names, list | tuple) else ():
-            if isinstance(name, str) and name not in sources:
+        found.append(((*spot, part, "sources"), inner.get("sources") if isinstance(inner, dict) else None))
+    for where, names in found:
+        if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+            yield where, list(names)
+
+
+def _names(spot: Spot, score: Mapping[str, Any], sources: Sequence[str], unknown: Unknown) -> Iterator[Problem]:
+    """Sources that a score names and nobody knows, or names twice."""
+    for where, names in _lists(spot, score):
+        for number, name in enumerate(names):
+            if name not in sources:
                 told = unknown("source", name, list(sources), plural="sources")
                 yield Problem((*where, number), told, (*where, number))
+            elif name in names[:number]:
+                yield Problem((*where, number), f"got {show(name)} twice, expected each once", (*where, number))
+
+
+def _read_only(spot: Spot, score: Mapping[str, Any], written: Sequence[str]) -> Iterator[Problem]:
+    """Sources to learn from that are not there yet when it is learned."""
+    for where, names in _lists(spot, score):
+        for number, name in enumerate(names if where != (*spot, "sources") else []):
+            if name in written:
+                told = f"got {show(name)}, expected a source that is read, not one that is written"
+                yield Problem((*where, number), told, (*where, number))
+
+
+def _both(spot: Spot, score: Mapping[str, Any]) -> Iterator[Problem]:
+    """Sources that are called good and poor."""
+    found = {where[-1]: names for where, names in _lists(spot, score)}
+    for number, name in enumerate(found.get("negative", [])):
+        if name in found.get("positive", []):
+            where = (*spot, "negative", number)
+            yield Problem(where, f"got {show(name)}, which `positive` names too, expected another source", where)
+
+
+def _labels(spot: Spot, labels: Any) -> Iterator[Problem]:
+    """Labels that cannot be told apart."""
+    if not isinstance(labels, dict | list | tuple):
+        return
+    names = list(map(str, labels))
+    if len(set(names)) < 2 or _UNKNOWN in names:
+        told = f"got {', '.join(names) or 'none'}, expected at least two labels, none of them `{_UNKNOWN}`"
+        yield Problem(spot, told, spot)
+    elif repeated := next((name for number, name in enumerate(names) if name in names[:number]), None):
+        yield Problem(spot, f"got {show(repeated)} twice, expected each label once", spot)
 
 
 def _idle(spot: Spot, score: Mapping[str, Any]) -> Iterator[Problem]:
@@ -60,37 +107,53 @@ def _idle(spot: Spot, score: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem((*spot, key), told, (*spot, key, _KEY))
 
 
-def _teacher(spot: Spot, score: Mapping[str, Any], tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
-    """A model that nobody knows, nothing to draw a sample from, and labels that cannot be told apart."""
-    teacher, models, labels = score["teacher"], list(_section(tree, "models")), score.get("labels")
+def _teacher(
+    spot: Spot, score: Mapping[str, Any], tree: Mapping[str, Any], written: Sequence[str], unknown: Unknown
+) -> Iterator[Problem]:
+    """A model that nobody knows, and nothing to draw a sample from."""
+    teacher, models = score["teacher"], list(_section(tree, "models"))
     model, at = teacher.get("model"), (*spot, "teacher")
     if isinstance(model, str) and model not in models:
         yield Problem((*at, "model"), unknown("model", model, models, plural="models"), (*at, "model"))
-    written = [name for name, source in _section(tree, "sources").items() if source.get("kind") == "synth"]
-    own = teacher.get("sources")
-    for number, name in enumerate(own) if isinstance(own, list | tuple) else ():
-        if name in written:
-            told = f"got {show(name)}, expected a source that is read, not one that is written"
-            yield Problem((*at, "sources", number), told, (*at, "sources", number))
     scored = score.get("sources")
-    if own is None and isinstance(scored, list | tuple) and scored and all(name in written for name in scored):
+    if (
+        teacher.get("sources") is None
+        and isinstance(scored, list | tuple)
+        and scored
+        and all(name in written for name in scored)
+    ):
         yield Problem(at, "missing key `sources`: the score's own are all written, none can be sampled", at)
-    if isinstance(labels, dict | list | tuple) and (len({*map(str, labels)}) < 2 or _UNKNOWN in labels):
-        told = f"got {', '.join(map(str, labels)) or 'none'}, expected at least two labels, none of them `{_UNKNOWN}`"
-        yield Problem((*spot, "labels"), told, (*spot, "labels"))
 
 
 def _where(spot: Spot, source: str, text: str, scores: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-    types: dict[str, type] = {}
-    for name, score in scores.items():
-        if score.get("sources") is None or source in score["sources"]:
-            types |= columns_of(name)
+    here = [name for name, score in scores.items() if score.get("sources") is None or source in score["sources"]]
+    types = {column: kind for name in here for column, kind in columns_of(name).items()}
     try:
-        parse(text, types)
+        parse(text, types, {"topic": known} if (known := _known(scores.get("topic", {}))) else None)
     except WhereError as error:
-        missing = next((name for name in COLUMNS if name in text and name not in scores), None)
-        hint = f"; add `scores: {{{missing}: ...}}` to the recipe" if missing else ""
-        yield Problem(spot, f"{error.message}, at character {error.position + 1}{hint}", spot)
+        refused = _COLUMN.match(text, error.position)
+        score = refused[0].partition(".")[0] if refused else ""
+        told = f"{error.message}, at character {error.position + 1}"
+        if score in scores and score not in here:
+            told = f"got {show(score)}, expected a score of this source: {not_scored(score, source)}"
+        elif score in COLUMNS and score not in scores:
+            told += f"; add `scores: {{{score}: ...}}` to the recipe"
+        yield Problem(spot, told, spot)
+
+
+def _known(topic: Mapping[str, Any]) -> list[str]:
+    """The labels that documents can have; none where the documents of the recipe name them."""
+    from mixer.disciplines import FIELDS
+
+    labels = topic.get("labels")
+    if topic.get("seeds") is not None or not isinstance(labels, dict | list | tuple | None):
+        return []
+    return [*(FIELDS if labels is None else map(str, labels)), _UNKNOWN]
+
+
+def not_scored(score: str, source: str) -> str:
+    """Why a source has no values of a score that is taken."""
+    return f"scores.{score}.sources does not name `{source}`"
 
 
 def columns_of(score: str) -> dict[str, type]:

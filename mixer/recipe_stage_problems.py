@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixer.recipe_scores import COLUMNS
+from mixer.recipe_scores_problems import not_scored
 from mixer.recipe_stage import REST
 from mixer.recipe_yaml import Problem, Spot, show
 
@@ -181,7 +182,7 @@ def _not_a_score(by: Any, source: str, tree: Mapping[str, Any]) -> str:
     scored = taken[numbers[by]]
     only = scored.get("sources") if isinstance(scored, dict) else None
     if isinstance(only, list) and source not in only:
-        return f"got {show(by)}, expected a score of this source: scores.{numbers[by]}.sources does not name `{source}`"
+        return f"got {show(by)}, expected a score of this source: {not_scored(numbers[by], source)}"
     return ""
 
 

@@ -22,7 +22,7 @@ from mixer.run import digest, staged
 from mixer.table import scan
 from mixer.where import parse
 
-FILE = "values.parquet"
+FILE, REPORT = "values.parquet", "report.json"
 _DIGITS = 5
 _BATCH_ROWS = 256
 _POLARS = {float: pl.Float64, str: pl.String}
@@ -47,10 +47,12 @@ class Scoring:
     Args:
         inputs: All that decides its values, beside the text.
         open: Makes the scorer in the process that will use it; picklable.
+        report: How well what it learned does on what was held out; None where it learns nothing.
     """
 
     inputs: Mapping[str, Any]
     open: Callable[[], Scorer]
+    report: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

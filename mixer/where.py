@@ -11,59 +11,21 @@ as in SQL; what is not true at the very end does not stay: none of `x < 5`, `x !
 import difflib
 import math
 import operator
-import re
-import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from itertools import pairwise
+from typing import TYPE_CHECKING, NoReturn
+
+from mixer.where_tokens import Token, code, split, wrong
 
 if TYPE_CHECKING:
     import polars as pl
 
-MAX_WORDS = 2000
 MAX_DEPTH = 50
-_AROUND = 60
 _KINDS = {float: "a number", str: "text", bool: "true or false"}
 _ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _SIGNS = {**_ORDER, "==": operator.eq, "!=": operator.ne}
 _WORDS = ("and", "or", "not", "in", "true", "false")
-# A lone surrogate ends no text: polars could not take it.
-_TOKEN = re.compile(
-    r"""(?P<space>\s+)
-    | (?P<number>-?(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?(?![\w.-]))
-    | (?P<text>'(?:[^'\ud800-\udfff]++|'')*+'|"(?:[^"\ud800-\udfff]++|"")*+")
-    | (?P<name>\w[\w.-]*)
-    | (?P<sign><=|>=|==|!=|[<>()\[\],])
-    | (?P<other>.)""",
-    re.VERBOSE | re.DOTALL,
-)
-_MEANT = {"=": "==", "&": "and", "|": "or", "!": "not", "≤": "<=", "≥": ">=", "≠": "!="}
-_MEANT |= dict.fromkeys("“”", '"') | dict.fromkeys("‘’", "'") | {sign: sign for sign in "<>()[],"}
-
-
-class WhereError(ValueError):
-    """What is wrong with an expression, in one line (`message`), and at which offset of it (`position`)."""
-
-    def __init__(self, message: str, text: str, position: int) -> None:
-        super().__init__(message, text, position)
-        self.message, self.text, self.position = message, text, position
-
-    def __str__(self) -> str:
-        start = max(0, self.position - _AROUND)
-        before = ("..." if start else "") + _one_line(self.text[start : self.position])
-        after = _one_line(self.text[self.position : self.position + _AROUND])
-        # A Chinese character is two columns wide, and so must the blank under it be.
-        blanks = ("\u3000" if unicodedata.east_asian_width(letter) in "WF" else " " for letter in before)
-        return f"{self.message}\n{before}{after}\n{''.join(blanks)}^"
-
-
-def _one_line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def _code(text: str) -> str:
-    return f"`{_one_line(text if len(text) <= _AROUND else text[: _AROUND - 3] + '...')}`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,49 +110,27 @@ class Where:
         return self._root.canonical()
 
 
-def parse(text: str, types: Mapping[str, type]) -> Where:
+def parse(text: str, types: Mapping[str, type], known: Mapping[str, Collection[str]] | None = None) -> Where:
     """The checked expression of a text; raises WhereError where it cannot be read or asks what cannot be asked.
 
     Args:
         text: Such as `perplexity < 60 and topic == 'physics'`.
         types: Column name -> `float`, `str` or `bool`.
+        known: Column name -> the texts that it can hold, where these are known; any other is refused.
 
     Example:
         >>> parse('(perplexity<6e1)and topic=="physics"', {"perplexity": float, "topic": str}).canonical()
         "perplexity < 60 and topic == 'physics'"
     """
-    return _Parser(text, types).whole()
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    position: int
-
-
-def _split(text: str) -> list[_Token]:
-    found = (match for match in _TOKEN.finditer(text) if match.lastgroup != "space")
-    tokens = [_Token(str(match.lastgroup), match[0], match.start()) for match in islice(found, MAX_WORDS + 1)]
-    if len(tokens) > MAX_WORDS:
-        raise _wrong(text, tokens[-1], f"at most {MAX_WORDS} words and signs")
-    return [*tokens, _Token("end", "", len(text))]
-
-
-def _wrong(text: str, token: _Token, expected: str) -> WhereError:
-    got = _code(token.text) if token.text else "the end"
-    if token.kind == "other" and token.text in "'\"":
-        expected = f"another {got} to end the text (inside it, a quote is written twice)"
-    elif token.kind == "other" and (meant := _MEANT.get(unicodedata.normalize("NFKC", token.text))):
-        expected = _code(meant)
-    return WhereError(f"got {got}, expected {expected}", text, token.position)
+    return _Parser(text, types, known or {}).whole()
 
 
 class _Parser:
     """Recursive descent over the tokens: `or` holds `and`, which holds `not`, parentheses and comparisons."""
 
-    def __init__(self, text: str, types: Mapping[str, type]) -> None:
-        self._text, self._types = text, types
-        self._tokens = iter(_split(text))
+    def __init__(self, text: str, types: Mapping[str, type], known: Mapping[str, Collection[str]]) -> None:
+        self._text, self._types, self._known = text, types, known
+        self._tokens = iter(split(text))
         self._token = next(self._tokens)
         self._used: set[str] = set()
 
@@ -209,7 +149,7 @@ class _Parser:
         return self._pass() if self._token.text in texts else ""
 
     def _refuse(self, expected: str) -> NoReturn:
-        raise _wrong(self._text, self._token, expected)
+        raise wrong(self._text, self._token, expected)
 
     def _joined(self, word: str, depth: int) -> _Node | _Operand:
         parts: list[_Node | _Operand] = []
@@ -234,11 +174,11 @@ class _Parser:
         signs: list[str] = []
         while self._token.text in _SIGNS:
             if self._token.text in _ORDER and left.kind is not float:
-                self._refuse(f"`==`, `!=` or `in` after {_code(left.canonical())}: only numbers have an order")
+                self._refuse(f"`==`, `!=` or `in` after {code(left.canonical())}: only numbers have an order")
             signs.append(self._pass())
             parts.append(self._beside(parts[-1], self._operand))
         if not signs and not (left.is_column and left.kind is bool):
-            self._refuse(f"a comparison after {_code(left.canonical())}")
+            self._refuse(f"a comparison after {code(left.canonical())}")
         return _Node("chain", tuple(parts), tuple(signs)) if signs else left
 
     def _member(self, column: _Operand) -> _Node:
@@ -251,17 +191,27 @@ class _Parser:
             value = self._beside(column, self._literal)
             values[value.value] = value
         if not self._accept(closing):
-            self._refuse(f"`,` or {_code(closing)}")
+            self._refuse(f"`,` or {code(closing)}")
         return _Node(word, (column, *(values[value] for value in sorted(values))))
 
     def _beside(self, left: _Operand, read: Callable[[], _Operand]) -> _Operand:
         """The operand that `read` finds next; refused beside one of another kind, and where both are values."""
-        token, right = self._token, read()
+        token = self._token
+        if token.kind == "name" and left.is_column and left.kind is str and token.text not in (*self._types, *_WORDS):
+            self._refuse(f"text in quotes, {code(repr(token.text))}")
+        right = read()
         if not (left.is_column or right.is_column):
-            raise _wrong(self._text, token, f"a column, as {_code(left.canonical())} is a value too")
+            raise wrong(self._text, token, f"a column, as {code(left.canonical())} is a value too")
         if left.kind is not right.kind:
-            raise _wrong(self._text, token, f"{_KINDS[left.kind]}, as {_code(left.canonical())} is")
+            raise wrong(self._text, token, f"{_KINDS[left.kind]}, as {code(left.canonical())} is")
+        self._check_known(*((left, right) if left.is_column else (right, left)), token)
         return right
+
+    def _check_known(self, column: _Operand, value: _Operand, token: Token) -> None:
+        texts = self._known.get(str(column.value)) if column.is_column and not value.is_column else None
+        if texts is not None and value.value not in texts:
+            near = difflib.get_close_matches(str(value.value), list(map(str, texts)), n=1)
+            raise wrong(self._text, token, code(repr(near[0])) if near else f"one of {', '.join(map(repr, texts))}")
 
     def _operand(self) -> _Operand:
         name = self._token.text
@@ -278,7 +228,7 @@ class _Parser:
         words = (word for word in _WORDS if word == name.lower())
         by_lower = {known.lower(): known for known in (*self._types, *words)}
         if near := difflib.get_close_matches(name.lower(), by_lower, n=1):
-            return _code(by_lower[near[0]])
+            return code(by_lower[near[0]])
         if name[0].isdigit():
             return "a number such as 1_000, -2.5 or 1e3"
         return f"a column ({', '.join(sorted(self._types)) or 'none is known'}), or text in quotes"

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import urlsplit
 
 from mixer.errors import SourceError
+from mixer.site import site
 from mixer.steps import Say
 from synth import prompt
 from synth.answer import fields
@@ -24,7 +24,7 @@ _SHOWN_CHARS = 2000
 _PARAMETERS = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 64}
 
 Row = tuple[str, str, str]
-"""A page's text, its label, and its site, which is the page itself where it has no url."""
+"""A page's text, its label, and its site, empty where it has no url."""
 
 
 class Labelling(NamedTuple):
@@ -103,7 +103,7 @@ def rows(found: Iterable[tuple[SeedPage, list[Candidate]]], score: str, say: Say
             if each.reason:
                 reasons[each.reason] += 1
             else:
-                kept.append((page.text, each.text, _site(page)))
+                kept.append((page.text, each.text, site(page.url)))
     labels = Counter(label for _, label, _ in kept)
     say(f"score {score}: the teacher labelled {len(kept):,} documents{_counted(labels)}")
     if reasons:
@@ -121,11 +121,3 @@ def _counted(counts: Counter[str]) -> str:
     """The parts of a sum, the largest first, as the end of a sentence."""
     parts = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return f" ({', '.join(f'{name} {count:,}' for name, count in parts)})" if parts else ""
-
-
-def _site(page: SeedPage) -> str:
-    try:
-        return urlsplit(page.url or "").netloc or page.id
-    except ValueError:
-        # Such as `http://[`: no url, but what a row may hold.
-        return page.id

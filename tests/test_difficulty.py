@@ -8,9 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoModelForCausalLM
 
-from curricula.difficulty import DifficultyScorer, Window, batches_of, windows_of
+from curricula.difficulty import DifficultyScorer, Window, batches_of, bytes_of, windows_of
 from mixer.errors import RecipeError
 from tests.tiny_model import tiny_model
 
@@ -20,6 +22,11 @@ TEXTS = ["Granite is a rock.", "", "Cats purr. " * 40, "水在一百度沸腾。
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def byte_tokenizer(model):
+    return Tokenizer.from_file(str(model / "tokenizer.json"))
 
 
 def plain_loss(folder, text, size=128, overlap=32):
@@ -131,3 +138,39 @@ def test_what_is_no_model_is_told(tmp_path):
     (folder / "config.json").write_text(config.replace('"eos_token_id": 257', '"eos_token_id": null'))
     with pytest.raises(RecipeError, match="without bos_token_id and eos_token_id"):
         DifficultyScorer(folder)
+
+
+def test_bytes_are_those_that_the_tokens_read_even_in_the_middle_of_a_character(model):
+    """Four byte tokens of a character of three bytes: one character, and a third of the next."""
+    scorer = DifficultyScorer(model, dtype="float32", device="cpu", max_tokens=4)
+    found = scorer(["水水水水"])[0]
+    assert found.tokens == 4
+    assert found.bits_per_byte == pytest.approx(found.loss / math.log(2), abs=1e-5)
+
+
+@given(st.text(min_size=1, max_size=80), st.data())
+def test_bytes_of_a_beginning_are_its_tokens_where_a_token_is_a_byte(byte_tokenizer, text, data):
+    size = len(text.encode("utf-8", "replace"))
+    count = data.draw(st.integers(1, size))
+    assert bytes_of(byte_tokenizer, text, count) == pytest.approx(count)
+
+
+def test_bytes_are_found_behind_tokens_of_many_characters(tmp_path):
+    tokenizer = Tokenizer(WordLevel({"a" * 200: 0, "b": 1}, unk_token="b"))
+    tokenizer.pre_tokenizer = Whitespace()
+    assert bytes_of(tokenizer, " ".join(["a" * 200] * 5), 3) == 602
+
+
+def test_a_model_that_gives_no_number_is_told(tmp_path):
+    folder = tiny_model(tmp_path)
+    broken = AutoModelForCausalLM.from_pretrained(folder)
+    broken.lm_head.weight.data[3, 0] = float("nan")
+    broken.save_pretrained(folder)
+    with pytest.raises(RecipeError, match="got a loss of nan for a text that begins 'Granite', expected a number"):
+        DifficultyScorer(folder, dtype="float32", device="cpu")(["Granite"])
+
+
+@pytest.mark.parametrize("overlap", [0, 16, 20])
+def test_windows_must_share_something_and_move_on(model, overlap):
+    with pytest.raises(ValueError, match=f"overlap: got {overlap}, expected 1 to 15"):
+        DifficultyScorer(model, dtype="float32", device="cpu", max_length=16, overlap=overlap)

@@ -592,6 +592,18 @@ def test_what_needs_text_or_has_no_effect_is_a_problem_of_the_recipe(changes, to
     assert any(told in each for each in problems(**changes)), problems(**changes)
 
 
+def test_text_beside_ids_is_searched_for_benchmarks(folder):
+    (folder / "evals").mkdir()
+    item = {"question": "Which gas do green plants take from the air by day to build their sugar?", "answer": "carbon"}
+    (folder / "evals" / "toy.jsonl").write_text(json.dumps(item) + "\n")
+    sources = {name: source | {"decontaminated": True} for name, source in TOKENS.items()}
+    changes = MIXED | {"sources": {**sources, "pages": toys.sources()["pages"]}}
+    run_build(folder, "searched", **changes, clean={"decontaminate": {"against": ["evals/*.jsonl"]}})
+    report = json.loads((folder / "searched/decontamination/report.json").read_text())
+    assert set(report["hits"]) == {"pages"}
+    assert report["benchmarks"]["toy"]["recall"]["verbatim"]["recall"] == 1.0
+
+
 def test_the_recipe_of_the_documentation_loads(tmp_path):
     text = (Path(__file__).parents[1] / "docs" / "exports.md").read_text("utf-8")
     block = next(block for block in text.split("```yaml\n")[1:] if "kind: tokens" in block)

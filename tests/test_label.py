@@ -92,10 +92,10 @@ def test_pages_without_a_label_are_counted_by_reason():
     ]
 
 
-def test_a_page_without_a_site_stands_for_itself():
+def test_a_page_without_a_site_has_none():
     for url in (None, "no url", "http://["):
         rows, _ = rows_of('{"label": "cells"}', '{"label": "cars"}', url=url)
-        assert [group for _, _, group in rows] == ["p0", "p1"]
+        assert [group for _, _, group in rows] == ["", ""]
 
 
 @pytest.mark.parametrize(("answers", "count"), [(("{", "{"), 0), (('{"label": "cells"}',) * 2, 1)])
@@ -163,7 +163,10 @@ def test_topics_are_learned_from_a_teacher_which_is_asked_once(folder):
         assert len(texts) == 12
         assert texts.str.contains("galaxy").all()
         (learned,) = [line for line in said if line.startswith("topic: learned from")]
-        assert "documents that `large` labelled; held against its labels, on groups that it did not see: acc" in learned
+        assert (
+            "documents that `large` labelled; held against its labels, on sites or books that it did not see: acc"
+            in learned
+        )
         side = (folder / "run/scores/topic/web.parquet").read_bytes()
         said = build(recipe_of(folder, url, TOPIC))
         assert "skip score topic: nothing changed" in said
@@ -193,7 +196,8 @@ def test_education_is_the_grade_to_expect_of_the_teacher(folder):
     assert pl.read_parquet(folder / "run/documents/web/*.parquet")["text"].str.contains("galaxy").all()
     (learned,) = [line for line in said if line.startswith("education: learned from")]
     assert (
-        "23 documents that `large` graded; held against its grades, on groups that it did not see: error 0." in learned
+        "23 documents that `large` graded; held against its grades, on sites or books that it did not see: error 0."
+        in learned
     )
 
 

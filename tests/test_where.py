@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer.where import MAX_DEPTH, MAX_WORDS, WhereError, parse
+from mixer.where import MAX_DEPTH, parse
+from mixer.where_tokens import MAX_WORDS, WhereError
 
 TYPES = {"perplexity": float, "topic": str, "topic.probability": float, "good": bool}
 SCHEMA = {"perplexity": pl.Float64, "topic": pl.String, "topic.probability": pl.Float64, "good": pl.Boolean}
@@ -190,7 +191,7 @@ ORDER = "only numbers have an order"
         ("NOT good", 0, "got `NOT`, expected `not`"),
         ("good == True", 8, "got `True`, expected `true`"),
         ("notes == 'a'", 0, f"got `notes`, expected {COLUMNS}"),
-        ("topic == chemistry", 9, f"got `chemistry`, expected {COLUMNS}"),
+        ("topic == chemistry", 9, "got `chemistry`, expected text in quotes, `'chemistry'`"),
         ("__import__('os')", 0, f"got `__import__`, expected {COLUMNS}"),
         # Kinds.
         ("perplexity < 'a'", 13, "got `'a'`, expected a number, as `perplexity` is"),
@@ -209,7 +210,7 @@ ORDER = "only numbers have an order"
         ("topic in 'a'", 9, "got `'a'`, expected a list in `(...)` or `[...]`"),
         ("topic in ()", 10, "got `)`, expected a value (text in quotes)"),
         ("topic in (,)", 10, "got `,`, expected a value (text in quotes)"),
-        ("topic in [physics]", 10, "got `physics`, expected a value (text in quotes)"),
+        ("topic in [physics]", 10, "got `physics`, expected text in quotes, `'physics'`"),
         ("topic in ('a' 'b')", 14, "got `'b'`, expected `,` or `)`"),
         ("topic in ['a')", 13, "got `)`, expected `,` or `]`"),
         ("topic in ['a',", 14, "got the end, expected a value (text in quotes)"),

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from curricula import checkpoint as checkpoints
+from curricula.causal import frame_token
 from curricula.checkpoint import State
-from curricula.difficulty import frame_token
 from curricula.job import Job
 from curricula.metrics import append, truncate
 from curricula.order import seed_of

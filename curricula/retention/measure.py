@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curricula.difficulty import VERSION, DifficultyScorer, load_model
+from curricula.causal import load_model
+from curricula.difficulty import VERSION, DifficultyScorer
 from curricula.model import fingerprint
 from curricula.retention.slices import Texts
 from mixer.run import digest

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from curricula.difficulty import frame_token
+from curricula.causal import frame_token
 from curricula.interpolate import Weights, origins_of
 from curricula.order import seed_of
 from curricula.retention.measure import Subject
