@@ -601,7 +601,7 @@ def test_text_beside_ids_is_searched_for_benchmarks(folder):
     run_build(folder, "searched", **changes, clean={"decontaminate": {"against": ["evals/*.jsonl"]}})
     report = json.loads((folder / "searched/decontamination/report.json").read_text())
     assert set(report["hits"]) == {"pages"}
-    assert report["benchmarks"]["toy"]["recall"]["verbatim"]["recall"] == 1.0
+    assert report["benchmarks"]["toy"]["recall"]["verbatim"]["share"] == 1.0
 
 
 def test_the_recipe_of_the_documentation_loads(tmp_path):
