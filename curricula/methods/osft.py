@@ -187,9 +187,9 @@ class Osft(Method):
         leaks, norms, starts = [], [], []
         for name in self._parts:
             with exact():
-                part, anchor, total = self._since_anchor(model, name)
-                leaks.append(leaked(total, part.left, part.right, protect=self.section.protect))
-                norms.append(float(total.norm()))
+                part, anchor, update = self._since_anchor(model, name)
+                leaks.append(leaked(update, part.left, part.right, protect=self.section.protect))
+                norms.append(float(update.norm()))
                 starts.append(float(anchor.norm()))
         worst = max((leak / norm for leak, norm in zip(leaks, norms, strict=True) if norm), default=0.0)
         total = math.hypot(*norms)
