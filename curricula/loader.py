@@ -183,10 +183,10 @@ class Loader:
     def digest(self, position: int) -> str:
         """A hash of all that the step at a position reads; equal on any number of processes.
 
-        Empty at the end, and where the order of the stage that comes next is not there yet.
+        Empty at the end, and where the order of the stage that comes next is not there yet, or may be made anew.
         """
         step = self.step(position)
-        if step is None or not self.has_order(step.stage):
+        if step is None or not self.has_order(step.stage) or (step.first == 0 and self.tracks[step.stage].is_open):
             return ""
         found = xxhash.xxh3_128()
         for source, sequence in self.picked(step).tolist():

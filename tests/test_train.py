@@ -175,6 +175,7 @@ def test_a_stage_that_training_decides_may_change_until_it_begins(trained, tmp_p
     for newer in ("step-00000014", "step-00000015", "step-00000020"):
         shutil.rmtree(folder / "run/checkpoints/plain" / newer)
     plan = json.loads((folder / "run/plan.json").read_text())
+    assert training.job(folder).loader.digest(150) != ""
     plan["stages"][1] |= fact
     (folder / "run/plan.json").write_text(json.dumps(plan))
     state = folder / "run/checkpoints/plain/step-00000007/trainer/state.json"
@@ -183,6 +184,10 @@ def test_a_stage_that_training_decides_may_change_until_it_begins(trained, tmp_p
         del value["identity"][key]
     state.write_text(json.dumps(value))
     np.save(folder / "run/order/anneal.npy", np.load(folder / "run/order/anneal.npy")[::-1])
+
+    loader = training.job(folder).loader
+    assert loader.digest(150) == "", "its order may be made anew before its first step"
+    assert loader.digest(151) != ""
 
     class Enough(Exception):
         pass
