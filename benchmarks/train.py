@@ -5,8 +5,9 @@
 
 Each arm runs in a process of its own, in turn, `--rounds` times; the first step of each process is left out. Peer and
 product read the same packed rows with restarted positions in the same micro-batches, in bfloat16, and take the same
-AdamW steps. Every other method of the product is timed against `plain`. On a machine with CUDA it also prints the MFU
-of random Llamas of 135M, 1B and 3B parameters (`--arms mfu`).
+AdamW steps. Every other method of the product is timed against `plain`; so is `unmasked`, plain training with documents
+that see each other, which tells what masking costs. On a machine with CUDA it also prints the MFU of random Llamas of
+135M, 1B and 3B parameters.
 """
 
 import argparse
@@ -43,6 +44,9 @@ METHODS = {
     "osft": "{kind: osft}",
     "lora": "{kind: lora}",
 }
+ARMS = {name: [f"train.method={method}"] for name, method in METHODS.items()} | {
+    "unmasked": ["train.method={kind: plain}", "train.document_mask=false"]
+}
 SIZES = {
     "135M": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
              "num_key_value_heads": 3, "vocab_size": 49_152, "tie_word_embeddings": True},
@@ -58,7 +62,7 @@ class Enough(Exception):
 
 
 def job(run: Path, kind: str, folder: Path) -> Job:
-    recipe = load(run / "recipe.yaml", overrides=[f"train.method={METHODS[kind]}"])
+    recipe = load(run / "recipe.yaml", overrides=ARMS[kind])
     found = job_of(run, recipe, name=kind, base=run, store=store())
     # Checkpoints of a benchmark are of no use to anyone.
     return Job(**{name: getattr(found, name) for name in Job.__dataclass_fields__} | {"folder": folder})
@@ -192,7 +196,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--arms", nargs="+", default=["hf", *METHODS])
+    parser.add_argument("--arms", nargs="+", default=["hf", *ARMS])
     parser.add_argument("--arm")
     arguments = parser.parse_args()
     if arguments.arm:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow.parquet as pq
+from jinja2 import TemplateError, TemplateSyntaxError
 from tokenizers import Tokenizer
 
 from mixer.errors import RecipeError, SourceError
@@ -54,9 +55,25 @@ class Chats:
         self._control = [token.content for token in added if token.special]
 
     def encode(self, turns: Turns) -> tuple[np.ndarray, np.ndarray] | str:
-        """Ids, and which of them are answers, bool; or why the conversation is left out."""
+        """Ids, and which of them are answers, bool; or why the conversation is left out.
+
+        Raises:
+            RecipeError: The template is no Jinja.
+        """
         if any(control in turn["content"] for turn in turns for control in self._control):
             return "holds a control token"
+        try:
+            return self._encoded(turns)
+        except TemplateSyntaxError as error:
+            raise RecipeError(
+                f"train.instruct.template: got a mistake in line {error.lineno} ({error.message}), expected Jinja",
+                hint="correct the file, or leave `template` out to use the model's own",
+            ) from error
+        except TemplateError:
+            # Some templates know no system turn, others no two turns of one role after another.
+            return "is refused by the chat template"
+
+    def _encoded(self, turns: Turns) -> tuple[np.ndarray, np.ndarray] | str:
         pieces: list[tuple[str, bool]] = []
         done = ""
         for number, turn in enumerate(turns):

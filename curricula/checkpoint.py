@@ -5,6 +5,7 @@
                    trainer/weights.safetensors    what trains, float32
                    trainer/optimizer.safetensors  the optimizer's moments, float32
                    trainer/method.safetensors     what the method keeps beside the weights
+                   trainer/tallies.json       sums of losses since the last line of the metrics
 
 Written under a temporary name, synced and renamed; no pickle. No random generator is saved because none has a state:
 what is drawn (dropout) is drawn by a seed that is a hash of the recipe's seed and the position.
@@ -18,19 +19,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from curricula.methods.base import Method
-from curricula.methods.weights import put, whole
+from curricula.methods.weights import whole
 from curricula.parallel import World
 from mixer import __version__
 from mixer.errors import CheckpointError
 from mixer.run import changed, discard, link, read_json, staged, write_json
 
 _PREFIX = "step-"
+TALLIES = Path("trainer", "tallies.json")
+"""Sums of losses since the last line of the metrics, in a checkpoint's folder."""
+METHOD = Path("trainer", "method.safetensors")
+"""What a method keeps, in a checkpoint's folder."""
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "*.jinja")
-_AGAIN = "train under another name (`--name`), or remove the folder to begin anew"
+_LATER = ("order ", "shares of ", "micro_batch")
+"""Beginnings of facts that a checkpoint may lack."""
+AGAIN = "train under another name (`--name`), or remove the folder to begin anew"
+"""What to do about a checkpoint that nothing can go on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +82,17 @@ def read(checkpoint: Path) -> tuple[State, Seal]:
     Raises:
         CheckpointError: `state.json` is not one of ours.
     """
-    value = read_json(checkpoint / "trainer" / "state.json") or {}
+    path = checkpoint / "trainer" / "state.json"
+    try:
+        value = read_json(path)
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    value = value if isinstance(value, dict) else {}
     kinds = (State, Seal)
     missing = [field for kind in kinds for field in kind.__dataclass_fields__ if field not in value]
     if missing:
         raise CheckpointError(
-            f"{checkpoint}: got a state without {', '.join(missing)}, expected a checkpoint of mixer train", hint=_AGAIN
+            f"{checkpoint}: got a state without {', '.join(missing)}, expected a checkpoint of mixer train", hint=AGAIN
         )
     state, seal = ({field: value[field] for field in kind.__dataclass_fields__} for kind in kinds)
     return State(**state), Seal(**seal)
@@ -98,12 +110,14 @@ def check(checkpoint: Path, state: State, found: Seal, now: Seal) -> str:
     Raises:
         CheckpointError: It is of another plan, order, tokenizer, model or recipe; or the data behind it changed.
     """
-    if told := changed(found.identity, now.identity):
-        raise CheckpointError(f"{checkpoint}: got a checkpoint of another training ({told})", hint=_AGAIN)
+    # What was not decided when it was saved, such as the order of a round to come, may be anything now.
+    decided = {key: own for key, own in now.identity.items() if key in found.identity or not key.startswith(_LATER)}
+    if told := changed(found.identity, decided):
+        raise CheckpointError(f"{checkpoint}: got a checkpoint of another training ({told})", hint=AGAIN)
     if found.next_step and found.next_step != now.next_step:
         raise CheckpointError(
             f"{checkpoint}: got other tokens at position {state.position:,} than when it was saved, expected the same",
-            hint=f"the Run's shards or order have changed; {_AGAIN}",
+            hint=f"the Run's shards or order have changed; {AGAIN}",
         )
     return changed(found.machine, now.machine)
 
@@ -119,6 +133,7 @@ def save(
     base: Path,
     world: World,
     keep: int,
+    tallies: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint, then remove all but the newest ones; every process calls it, the first one writes.
 
@@ -132,66 +147,34 @@ def save(
         base: Folder of the base model, for its tokenizer and dtype.
         world: The processes.
         keep: How many checkpoints to keep.
+        tallies: Sums that the next line of the metrics begins with, as JSON.
     """
     target = folder / f"{_PREFIX}{state.step:08d}"
-    weights = _gathered(dict(_trained(model)), world)
+    weights = _gathered(dict(trained_parameters(model)), world)
     moments = _gathered(dict(_moments(model, optimizer)), world)
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in method.state().items()}
     exported, tensors = _exported(model, method, base, world)
-    if world.is_first:
-        with staged(target) as scratch:
-            write_model(scratch, exported, tensors, base)
-            trainer = scratch / "trainer"
-            trainer.mkdir()
-            save_file(weights, trainer / "weights.safetensors")
-            save_file(moments, trainer / "optimizer.safetensors")
-            if own:
-                save_file(own, trainer / "method.safetensors")
-            versions = {"mixer": __version__, "python": platform.python_version()}
-            write_json(trainer / "state.json", asdict(state) | asdict(seal) | {"versions": versions})
-        for old in sorted(folder.glob(f"{_PREFIX}*"))[:-keep]:
-            discard(old)
-    world.barrier()
+    with world.together():
+        if world.is_first:
+            with staged(target) as scratch:
+                write_model(scratch, exported, tensors, base)
+                trainer = scratch / "trainer"
+                trainer.mkdir()
+                save_file(weights, trainer / "weights.safetensors")
+                save_file(moments, trainer / "optimizer.safetensors")
+                if own:
+                    save_file(own, scratch / METHOD)
+                write_json(scratch / TALLIES, tallies)
+                versions = {"mixer": __version__, "python": platform.python_version()}
+                write_json(trainer / "state.json", asdict(state) | asdict(seal) | {"versions": versions})
+            for old in sorted(folder.glob(f"{_PREFIX}*"))[:-keep]:
+                discard(old)
     return target
 
 
-def load_weights(checkpoint: Path, model: Any) -> None:
-    """Put a checkpoint's weights into a model that was prepared as the saved one was, before it is sharded.
-
-    Raises:
-        CheckpointError: It holds other parameters.
-    """
-    parameters = dict(_trained(model))
-    with _opened(checkpoint / "trainer" / "weights.safetensors") as weights:
-        if odd := sorted(set(weights.keys()) ^ set(parameters)):
-            raise CheckpointError(
-                f"{checkpoint}: got {len(weights.keys())} trained parameters, expected {len(parameters)};"
-                f" they differ in {odd[0]}",
-                hint=_AGAIN,
-            )
-        for name, parameter in parameters.items():
-            parameter.detach().copy_(weights.get_tensor(name))
-
-
-def load_optimizer(checkpoint: Path, model: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's moments into the optimizer of a model, which may be sharded."""
-    parameters = dict(_trained(model))
-    with _opened(checkpoint / "trainer" / "optimizer.safetensors") as moments:
-        for key in list(moments.keys()):
-            name, _, kind = key.rpartition("|")
-            tensor, parameter = moments.get_tensor(key), parameters[name]
-            if tensor.ndim == 0:
-                placed = tensor.to(parameter.device)
-            else:
-                placed = torch.zeros_like(parameter, dtype=tensor.dtype)
-                put(placed, tensor.to(parameter.device))
-            optimizer.state[parameter][kind] = placed
-
-
-def method_state(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """What the method kept; empty where it keeps nothing."""
-    path = checkpoint / "trainer" / "method.safetensors"
-    return load_file(path) if path.is_file() else {}
+def damaged(path: Path, what: str) -> CheckpointError:
+    """The error of a file that does not hold what was saved."""
+    return CheckpointError(f"{path}: got {what}, expected what mixer train saved", hint=AGAIN)
 
 
 def write_model(folder: Path, model: Any, tensors: Mapping[str, torch.Tensor], base: Path) -> None:
@@ -224,10 +207,10 @@ def export(target: Path, *, model: Any, method: Method, base: Path, world: World
         world: The processes.
     """
     exported, tensors = _exported(model, method, base, world)
-    if world.is_first:
-        with staged(target) as scratch:
-            write_model(scratch, exported, tensors, base)
-    world.barrier()
+    with world.together():
+        if world.is_first:
+            with staged(target) as scratch:
+                write_model(scratch, exported, tensors, base)
 
 
 def publish(checkpoint: Path, target: Path) -> None:
@@ -245,16 +228,15 @@ def _exported(model: Any, method: Method, base: Path, world: World) -> tuple[Any
     """What others load: the model's class, and its tensors in the base model's dtype, on the first process."""
     exported = method.export(model)
     dtype = _saved_dtype(base)
-    done: dict[tuple[int, torch.Size], torch.Tensor] = {}
-    tensors = {}
-    for name, tensor in exported.state_dict().items():
-        # Tied tensors stay one, so that transformers sees that they are tied.
-        key = (_address(tensor), tensor.shape)
-        if key not in done:
+    done: dict[int, torch.Tensor] = {}
+    own = exported.state_dict(keep_vars=True)
+    for tensor in own.values():
+        # Tied tensors stay one, so that transformers sees that they are tied. Not by address: an empty shard has none.
+        if id(tensor) not in done:
             full = whole(tensor).detach()
-            done[key] = full.to("cpu", dtype if full.is_floating_point() else full.dtype) if world.is_first else full
-        tensors[name] = done[key]
-    return exported, tensors
+            kind = dtype if full.is_floating_point() else full.dtype
+            done[id(tensor)] = full.to("cpu", kind) if world.is_first else full
+    return exported, {name: done[id(tensor)] for name, tensor in own.items()}
 
 
 def _saved_dtype(base: Path) -> torch.dtype:
@@ -263,12 +245,13 @@ def _saved_dtype(base: Path) -> torch.dtype:
     return getattr(torch, name) if name in ("bfloat16", "float16", "float32") else torch.float32
 
 
-def _trained(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
+def trained_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Yield the parameters that train, by name."""
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def _moments(model: Any, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, parameter in _trained(model):
+    for name, parameter in trained_parameters(model):
         for kind, value in optimizer.state.get(parameter, {}).items():
             yield f"{name}|{kind}", value
 
@@ -281,15 +264,3 @@ def _gathered(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, to
         if world.is_first:
             found[name] = full.cpu().contiguous()
     return found
-
-
-def _address(tensor: Any) -> int:
-    local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return int(local.data_ptr())
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, "pt")
-    except Exception as error:
-        raise CheckpointError(f"{path}: got {error}, expected a whole file of safetensors", hint=_AGAIN) from error

@@ -4,11 +4,12 @@ LLaMA Pro trains all blocks on instructions after its expansion; Me-LLaMA makes 
 plain model is tuned whole, or the parameters that patterns name.
 """
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from curricula.chats import Chats, encode_files, files_of
+from curricula.chats import Chats, encode_files, files_of, rows_of, turns_of
 from curricula.job import Job, identity_of
 from curricula.loader import Loader, Track
 from curricula.methods.choose import method_of
@@ -16,6 +17,7 @@ from curricula.model import fingerprint
 from curricula.order import seed_of
 from curricula.rows import Row, starts_of
 from curricula.schedule import Schedule, leg_of
+from mixer.errors import RecipeError
 from mixer.pack import best_fit
 from mixer.recipe_methods import FreezeMethod, PlainMethod
 from mixer.recipe_train import Instruct, Train
@@ -32,16 +34,17 @@ class ChatRows:
     Args:
         folder: As `encode_files` left it.
         sequence_length: Tokens of each row.
+        document_mask: Whether rows say where conversations begin.
     """
 
-    def __init__(self, folder: Path, *, sequence_length: int) -> None:
+    def __init__(self, folder: Path, *, sequence_length: int, document_mask: bool = True) -> None:
         self._ids = np.load(folder / "ids.npy", mmap_mode="r")
         self._answers = np.load(folder / "answers.npy", mmap_mode="r")
         lengths = np.load(folder / "lengths.npy")
         self._begins = np.cumsum(lengths) - lengths
         self._packed = best_fit(lengths, sequence_length)
         self._first = np.searchsorted(self._packed.sequence, np.arange(self._packed.sequences + 1))
-        self._length = sequence_length
+        self._length, self._document_mask = sequence_length, document_mask
         self.vocabulary = int(self._ids.max()) + 1
         self.names = (_STAGE,)
 
@@ -67,7 +70,28 @@ class ChatRows:
         for offset, size, start in zip(offsets.tolist(), lengths.tolist(), starts.tolist(), strict=True):
             ids[offset : offset + size] = self._ids[start : start + size]
             weights[offset : offset + size - 1] = self._answers[start + 1 : start + size]
-        return Row(ids, starts_of(self._length, offsets, lengths), weights, int(lengths.sum()))
+        begins = starts_of(self._length, offsets, lengths) if self._document_mask else np.zeros(1, np.int64)
+        return Row(ids, begins, weights, int(lengths.sum()))
+
+
+def check_instruct(train: Train, model: Path, *, base: Path) -> None:
+    """Refuse, before anything is trained, conversations that could not be read after it: the first row of each file.
+
+    Args:
+        train: The recipe's `train`; without `instruct` there is nothing to refuse.
+        model: The base model, whose tokenizer and template the trained one has.
+        base: Folder that the recipe's relative paths start from.
+
+    Raises:
+        RecipeError: There is no chat template, or it cannot be read.
+        SourceError: There are no conversations, or the first of a file is none.
+    """
+    if train.instruct is None:
+        return
+    chats = Chats(model, template=_template(train.instruct, base))
+    for path in files_of(train.instruct.path, base):
+        for name, row in islice(rows_of(path), 1):
+            chats.encode(turns_of(row, name))
 
 
 def instruct_job(run: Path, before: Job, settings: Instruct, *, base: Path, store: Path, say: Say) -> Job:
@@ -86,7 +110,7 @@ def instruct_job(run: Path, before: Job, settings: Instruct, *, base: Path, stor
         SourceError: There are no conversations.
     """
     model = before.folder / "final"
-    template = (base / settings.template).read_text("utf-8") if settings.template else None
+    template = _template(settings, base)
     files = files_of(settings.path, base)
     key = digest([[sha256(file) for file in files], sha256(model / "tokenizer.json"), template, _own_template(model)])
     folder = run / ".cache" / "chats" / key
@@ -97,7 +121,7 @@ def instruct_job(run: Path, before: Job, settings: Instruct, *, base: Path, stor
     left = "".join(f"; left out: {count:,} ({reason})" for reason, count in counts["left out"].items())
     say(f"instruct: {counts['conversations']:,} conversations{left}")
     length = settings.sequence_length or before.loader.rows.sequence_length
-    rows = ChatRows(folder, sequence_length=length)
+    rows = ChatRows(folder, sequence_length=length, document_mask=before.settings.document_mask)
     track = Track(_STAGE, settings.epochs * rows.count(0), lambda: _order(rows.count(0), settings.epochs, before.seed))
     train = _settings(before.settings, settings)
     leg = leg_of(settings, peak=settings.learning_rate, tokens=track.sequences * length, name="train.instruct")
@@ -113,6 +137,18 @@ def instruct_job(run: Path, before: Job, settings: Instruct, *, base: Path, stor
         identity=identity_of(train, schedule, seed=before.seed, model=fingerprint(model, store), chats=key),
         seed=before.seed,
     )
+
+
+def _template(settings: Instruct, base: Path) -> str | None:
+    if settings.template is None:
+        return None
+    path = base / settings.template
+    if not path.is_file():
+        raise RecipeError(
+            f"train.instruct.template: got {settings.template!r}, which is no file, expected a chat template (Jinja)",
+            hint="paths are relative to the recipe's folder; `--base` names another",
+        )
+    return path.read_text("utf-8")
 
 
 def _own_template(model: Path) -> str:

@@ -38,7 +38,13 @@ def sweep(base: Path, trained: Path, out: Path, *, shares: Iterable[float]) -> l
     Raises:
         SourceError: The two cannot be mixed.
     """
-    return [interpolate(base, trained, out / f"share-{share:.2f}", share=share) for share in shares]
+    return [interpolate(base, trained, out / _folder(share), share=share) for share in shares]
+
+
+def _folder(share: float) -> str:
+    """The folder of a share: two digits, and as many more as tell it apart from its neighbours."""
+    digits = next((count for count in range(2, 17) if round(share, count) == share), 17)
+    return f"share-{share:.{digits}f}"
 
 
 def interpolate(base: Path, trained: Path, out: Path, *, share: float, shard_bytes: int = 10**9) -> Path:
@@ -52,11 +58,16 @@ def interpolate(base: Path, trained: Path, out: Path, *, share: float, shard_byt
         shard_bytes: Most bytes of a file, and about what is held in memory.
 
     Raises:
-        SourceError: A folder has no safetensors, or the two models have not the same tensors.
+        SourceError: A folder has no safetensors, the two models have not the same tensors, or `out` holds one of them.
         ValueError: The share is not in [0, 1].
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must be in [0, 1], got {share}")
+    if any(model.resolve().is_relative_to(out.resolve()) for model in (base, trained)):
+        raise SourceError(
+            f"{out}: got the folder of a model that is to be mixed, expected another one to write to",
+            hint="it would be replaced; name a folder beside it",
+        )
     from huggingface_hub import split_state_dict_into_shards_factory
     from safetensors.torch import save_file
 

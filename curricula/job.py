@@ -1,5 +1,6 @@
 """What one training is made of: a Run's stages, a model, a method and a schedule, all resolved."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ from mixer.recipe_train import Train
 from mixer.run import digest, read_json
 from mixer.tokens import load as load_encoder
 
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _WITHOUT_EFFECT = {
     *("checkpoint_every", "keep", "log_every", "validate_every", "tensorboard", "instruct"),
     *("micro_batch", "attention", "activation_checkpointing", "compile", "parallel"),
 }
-"""Keys of `train` that change no result, or rounding alone: a resume may change them."""
+"""Keys of `train` that change no result, or rounding alone; a resume may change them, `micro_batch` without dropout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,10 @@ def job_of(run: Path, recipe: Recipe, *, name: str, base: Path, store: Path) -> 
 
     Raises:
         PlanError: The Run has no plan, or another one than the recipe.
-        RecipeError: No model can be trained as the recipe says.
+        RecipeError: No model can be trained as the recipe says, or the name is that of no folder.
         ShardError: The Run lacks shards.
     """
+    check_name(name)
     settings = settings_of(recipe)
     plan = read_json(run / "plan.json")
     lengths = _stage_lengths(plan["stages"] if plan else [])
@@ -99,7 +102,10 @@ def job_of(run: Path, recipe: Recipe, *, name: str, base: Path, store: Path) -> 
     rows = Shards(run, list(recipe.sources), document_mask=settings.document_mask)
     folder = model_folder(settings.model, base=base, store=store, revision=settings.revision)
     check_tokenizer(recipe, folder, base=base, store=store, encoded=rows.tokenizers)
-    tracks = [Track(stage["name"], stage["sequences"], order_file(run, stage["name"])) for stage in plan["stages"]]
+    tracks = [
+        Track(stage["name"], stage["sequences"], order_file(run, stage["name"]), is_open=_is_open(stage))
+        for stage in plan["stages"]
+    ]
     if not any(track.sequences for track in tracks):
         raise PlanError(
             f"{run}: got stages without any sequence, expected some", hint="raise token_budget, build again"
@@ -124,9 +130,32 @@ def job_of(run: Path, recipe: Recipe, *, name: str, base: Path, store: Path) -> 
             sequence_length=rows.sequence_length,
             tokenizer=digest(sorted(rows.tokenizers)),
             **{f"stage {track.name}": track.sequences for track in tracks},
+            **{f"shares of {stage['name']}": _counts(stage) for stage in plan["stages"] if not _is_open(stage)},
         ),
         seed=recipe.seed,
     )
+
+
+def _is_open(stage: Mapping[str, Any]) -> bool:
+    """Whether a training decides what a planned stage reads."""
+    return (stage.get("round") or 1) > 1 or stage.get("resample") is not None
+
+
+def _counts(stage: Mapping[str, Any]) -> dict[str, int]:
+    return {source: share["sequences"] for source, share in stage["sources"].items()}
+
+
+def check_name(name: str) -> None:
+    """Refuse what would be a folder elsewhere, or one that a Run removes as left half-written.
+
+    Raises:
+        RecipeError: The name is not one of letters, digits, `.`, `_` and `-`, the first no point.
+    """
+    if not _NAME.fullmatch(name):
+        raise RecipeError(
+            f"--name: got {name!r}, expected letters, digits, `.`, `_` and `-`, the first of them no `.`",
+            hint="it is the name of a folder in RUN/checkpoints",
+        )
 
 
 def _stage_lengths(planned: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -28,11 +28,13 @@ class Track:
         name: The stage's.
         sequences: How many there are.
         order: Gives (sequences, 2) int32, source and sequence; None while it is not there yet.
+        is_open: Whether what was trained on before decides its order: a later round, or sequences that come again.
     """
 
     name: str
     sequences: int
     order: Callable[[], np.ndarray | None]
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +184,10 @@ class Loader:
     def digest(self, position: int) -> str:
         """A hash of all that the step at a position reads; equal on any number of processes.
 
-        Empty at the end, and where the order of the stage that comes next is not there yet.
+        Empty at the end, and where the order of the stage that comes next is not there yet, or may be made anew.
         """
         step = self.step(position)
-        if step is None or not self._is_there(step.stage):
+        if step is None or not self.has_order(step.stage) or (step.first == 0 and self.tracks[step.stage].is_open):
             return ""
         found = xxhash.xxh3_128()
         for source, sequence in self.picked(step).tolist():
@@ -207,7 +209,8 @@ class Loader:
         """
         self._orders[stage] = self._checked(self.tracks[stage], order)
 
-    def _is_there(self, stage: int) -> bool:
+    def has_order(self, stage: int) -> bool:
+        """Whether a stage's order is there."""
         return stage in self._orders or self.tracks[stage].order() is not None
 
     def order(self, stage: int) -> np.ndarray:

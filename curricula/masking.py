@@ -9,6 +9,7 @@ other call lets them attend to each other (measured: logits differ by 0.2 to 0.6
 """
 
 from collections.abc import Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
@@ -32,14 +33,41 @@ def attention_of(wanted: str, config: Any, *, device: str, is_compiled: bool, is
         device: `cpu` or `cuda`.
         is_compiled: A loop over documents would be compiled anew for every batch.
         is_half: Whether the arithmetic is bfloat16, which torch's `varlen_attn` needs.
+
+    Raises:
+        RecipeError: The model caps its attention logits and what is wanted does not.
     """
     register()
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
+    fitting = "flex" if device == "cuda" else "eager"
+    if capped and wanted in ("sdpa", "varlen"):
+        # transformers would drop the cap without a word, and train another model.
+        raise RecipeError(
+            f"train.attention: got `{wanted}` for a {config.model_type}, which caps its attention logits at {capped:g},"
+            f" expected `{fitting}`",
+            hint="leave `attention` out: `auto` takes what the model needs",
+        )
+    if wanted == "flex" and device == "cpu":
+        raise RecipeError(
+            "train.attention: got `flex` on a CPU, which has no backward pass of it, expected another one",
+            hint="leave `attention` out",
+        )
     if wanted != "auto":
         return _NAMES[wanted]
-    if getattr(config, "attn_logit_softcapping", None):
-        return _NAMES["flex" if device == "cuda" else "eager"]
+    if capped:
+        return _NAMES[fitting]
+    if not _supports(config, "_supports_sdpa"):
+        return _NAMES["flex" if device == "cuda" and _supports(config, "_supports_flex_attn") else "eager"]
     fits = is_half if device == "cuda" else not is_compiled
-    return _NAMES["varlen" if fits else "sdpa"]
+    return _NAMES["varlen" if fits and _supports(config, "_supports_attention_backend") else "sdpa"]
+
+
+def _supports(config: Any, what: str) -> bool:
+    """What a class says of itself: models with sinks compute no `sdpa`, old ones take no function of ours."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return bool(getattr(kind, what, False))
 
 
 def register() -> None:
@@ -67,6 +95,15 @@ def inputs_of(ids: Tensor, positions: Tensor, bounds: Tensor, longest: int) -> M
         "max_length_q": longest,
         "max_length_k": longest,
     }
+
+
+def taken(module: torch.nn.Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the inputs that a model's forward takes; without positions `check_isolation` will refuse it."""
+    known = signature(module.forward).parameters.values()
+    if any(each.kind is Parameter.VAR_KEYWORD for each in known):
+        return inputs
+    names = {each.name for each in known}
+    return {name: value for name, value in inputs.items() if name in names}
 
 
 def document_attention(
@@ -179,7 +216,8 @@ def check_isolation(body: Any, *, vocabulary: int) -> None:
     bounds = torch.arange(0, 2 * _PROBE + 1, _PROBE // 2, dtype=torch.int32, device=device)
     was_training = body.training
     positions = torch.cat([half, half]).expand(2, -1)
-    hidden = body.eval()(**inputs_of(rows, positions, bounds, _PROBE // 2)).last_hidden_state.float()
+    inputs = taken(body, inputs_of(rows, positions, bounds, _PROBE // 2))
+    hidden = body.eval()(**inputs).last_hidden_state.float()
     body.train(was_training)
     one, other = hidden[:, _PROBE // 2 :]
     difference, size = float((one - other).abs().max()), float(one.abs().max())

@@ -1,13 +1,15 @@
 """What a training writes down as it goes: `metrics.jsonl`, a bar or a line a minute, TensorBoard, and honest MFU.
 
-MFU is the FLOPs of the model's arithmetic over what the device could do in the time. Formula, a token: 6 x the
-parameters of matrices that multiply (the output layer too, embeddings not) + 12 x layers x heads' width x sequence
-length for attention counted in full (PaLM, nanoGPT); a frozen matrix has no gradient of its own and counts 4. A device
-whose peak is not in the table gives "n/a", never a guess.
+MFU is the FLOPs of the model's arithmetic over what the device could do in the time. A token counts 2 for each
+parameter of a matrix that multiplies (the output layer too, embeddings not), 2 more where it trains, and 2 more where
+gradients pass it, which they do from the lowest trained block up; attention, counted in full, counts 4 a layer, width
+of heads and position, and 8 more from that block up. Where all trains these are the 6 N + 12 L d T of PaLM and nanoGPT.
+A device whose peak is not in the table gives "n/a", never a guess.
 """
 
 import json
 import os
+import re
 import sys
 import time
 from collections import defaultdict
@@ -20,14 +22,17 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mixer.errors import RecipeError
+from curricula.objective import blocks_of
+from mixer.errors import CheckpointError, RecipeError
 from mixer.run import write_text
 
-FORMULA = "6 N_matmul (4 where frozen) + 12 L d T"
+FORMULA = "N_matmul (2 + 2 trained + 2 from the lowest trained block up) + L d T (4 + 8 from there up)"
 PEAKS = {
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
     "H100": 989e12,
+    "GH200": 989e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "B200": 2250e12,
     "A100": 312e12,
@@ -39,35 +44,65 @@ PEAKS = {
     "RTX 4090": 165e12,
     "MI300X": 1307e12,
 }
-"""Dense bfloat16 FLOP/s by a part of the device's name, the more exact ones first; not the doubled, sparse figures."""
+"""Dense bfloat16 FLOP/s by words of the device's name, the more exact ones first; not the doubled, sparse figures."""
+_OTHERS = re.compile(r"\b(Laptop|Max-Q|MIG|D)\b")
+"""Words of names whose devices are slower than the one they are called after."""
 _LINE_EVERY_S = 60.0
+
+
+def device_name(device: torch.device) -> str:
+    """What a device calls itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def peak_of(device: torch.device) -> float | None:
     """Dense bfloat16 FLOP/s of a device; None where it is not known."""
-    if device.type != "cuda":
+    name = device_name(device)
+    if device.type != "cuda" or _OTHERS.search(name):
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAKS.items() if part in name), None)
+    return next((peak for part, peak in PEAKS.items() if re.search(rf"\b{part}\b", name)), None)
 
 
 def flops_per_token(model: Any, *, sequence_length: int) -> float | None:
-    """FLOPs of forward and backward a token, by FORMULA; None for a mixture of experts, which the formula is not for.
+    """FLOPs of forward and backward a token, by FORMULA; None for a model that the formula is not for.
+
+    Those are mixtures of experts, models with other matrices than linear layers, and those without attention.
 
     Args:
         model: A causal model of transformers, with the parameters that train marked so.
         sequence_length: Tokens that attention is counted over.
     """
-    head, config = model.get_output_embeddings(), model.config.get_text_config()
-    if getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
+    config = model.config.get_text_config()
+    heads, hidden = (getattr(config, key, None) for key in ("num_attention_heads", "hidden_size"))
+    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
+    blocks = blocks_of(model)
+    if experts or not heads or not hidden or not blocks or any(map(_is_other_matrix, model.modules())):
         return None
-    total = 0.0
+    attention = heads * (getattr(config, "head_dim", None) or hidden // heads) * sequence_length
+    inside = {id(module) for block in blocks for module in block.modules()}
+    first = next((block for block in blocks if _trains(block)), None)
+    below = blocks[: blocks.index(first)] if first else blocks
+    if any(_trains(part) for part in model.modules() if isinstance(part, torch.nn.Embedding)):
+        below = []
+    quiet = {id(module) for block in below for module in block.modules()}
+    passes_head = len(below) < len(blocks)
+    total = attention * (12.0 * len(blocks) - 8.0 * len(below))
     for module in model.modules():
-        if isinstance(module, torch.nn.Linear) or module is head:
-            total += (6.0 if module.weight.requires_grad else 4.0) * module.weight.numel()
-    heads = config.num_attention_heads
-    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    return float(total + 12.0 * config.num_hidden_layers * width * sequence_length)
+        if isinstance(module, torch.nn.Linear):
+            passes = id(module) not in quiet if id(module) in inside else passes_head
+            total += (2.0 + 2.0 * module.weight.requires_grad + 2.0 * passes) * module.weight.numel()
+    return float(total)
+
+
+def _trains(module: torch.nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _is_other_matrix(module: torch.nn.Module) -> bool:
+    """Whether a module has a matrix of its own that is neither a linear layer's nor looked up, as GPT-2's Conv1D."""
+    if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+        return False
+    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
 
 
 class Tally:
@@ -79,6 +114,15 @@ class Tally:
     def add(self, keys: Iterable[Any], sums: np.ndarray, weights: np.ndarray) -> None:
         """Add rows, each with its key, the sum of its losses and of their weights."""
         for key, *row in zip(keys, sums, weights, strict=True):
+            self._sums[key] += row
+
+    def saved(self) -> list[Any]:
+        """Key, sum of losses and sum of weights of each, as JSON that `load` takes back to the last bit."""
+        return [[key, *row.tolist()] for key, row in self._sums.items()]
+
+    def load(self, saved: Iterable[Any]) -> None:
+        """Go on from what was saved."""
+        for key, *row in saved:
             self._sums[key] += row
 
     def means(self) -> dict[Any, float]:
@@ -123,11 +167,25 @@ def append(path: Path, line: Mapping[str, Any]) -> None:
 
 
 def truncate(path: Path, key: str, most: int) -> None:
-    """Take back JSON lines whose `key` is above `most`, and a last line that a kill cut short."""
+    """Take back JSON lines whose `key` is above `most`, and a last line that a kill cut short.
+
+    Raises:
+        CheckpointError: A line is none that a training wrote.
+    """
     if not path.is_file():
         return
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    write_text(path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)[key] <= most))
+    kept = []
+    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(keepends=True), start=1):
+        if line.endswith("\n"):
+            try:
+                is_kept = json.loads(line)[key] <= most
+            except (ValueError, TypeError, KeyError) as error:
+                raise CheckpointError(
+                    f"{path}:{number}: got {line.strip()[:40]!r}, expected a line of mixer train with `{key}`",
+                    hint="remove the line, or train under another name (`--name`)",
+                ) from error
+            kept += [line] if is_kept else []
+    write_text(path, "".join(kept))
 
 
 def _flat(line: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float]]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from curricula.loss import BLOCK_LOGITS, CHUNK_LOGITS, head_loss, head_nats
-from curricula.masking import inputs_of
+from curricula.masking import inputs_of, taken
 
 _PROBE = 8
 
@@ -93,13 +93,13 @@ class Objective(nn.Module):
         """
         inputs = inputs_of(batch["ids"], batch["positions"], batch["bounds"], batch["longest"])
         if self._is_plain:
-            rows = self.model.base_model(**inputs).last_hidden_state
+            rows = self.model.base_model(**taken(self.model.base_model, inputs)).last_hidden_state
             layer = self.model.get_output_embeddings()
             head, bias = layer.weight, layer.bias
             # Past the rounded copy, the gradient of the output layer stays in float32 all the way.
             owner = self._originals.get(head, head)
         else:
-            rows = self.model(**inputs).logits
+            rows = self.model(**taken(self.model, inputs)).logits
         rows = rows.flatten(0, 1).index_select(0, batch["places"])
         if not self._is_plain:
             return self._by_logits(rows, batch)

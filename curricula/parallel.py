@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from curricula.objective import Objective, blocks_of
-from mixer.errors import RecipeError
+from mixer.errors import MixerError, RecipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,24 @@ class World:
         """Wait until all processes are here."""
         if self.size > 1:
             torch.distributed.barrier()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """A block at whose end all processes wait for each other; where it fails on one, it fails on all.
+
+        Raises:
+            MixerError: It failed on another process.
+        """
+        try:
+            yield
+        except Exception:
+            self.sum(np.ones(1))
+            raise
+        if self.sum(np.zeros(1))[0]:
+            raise MixerError(
+                f"train: got a failure of another of {self.size} processes, expected all of them to go on",
+                hint="its own message says why",
+            )
 
 
 @contextlib.contextmanager

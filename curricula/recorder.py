@@ -1,20 +1,22 @@
 """What a training tells of its steps: metrics by source and topic, each sequence's loss, validation, progress."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from curricula import checkpoint as checkpoints
 from curricula.checkpoint import State
 from curricula.job import Job
 from curricula.loader import Step, Track
-from curricula.metrics import FORMULA, Bar, Log, Tally, append, truncate
+from curricula.metrics import FORMULA, Bar, Log, Tally, append, device_name, truncate
 from curricula.parallel import World
 from curricula.validation import Group, group_of
 from curricula.workbench import Bench
 from mixer.ordering import ORDERS
-from mixer.run import write_json
+from mixer.run import read_json, write_json
 
 
 class Losses:
@@ -81,6 +83,7 @@ class Recorder:
         self._bar = Bar(job.folder.name, total=job.tokens, done=state.tokens, is_shown=world.is_first)
         self._sources, self._topics = Tally(), Tally()
         self._total = np.zeros(2)
+        self._load(checkpoints.latest(job.folder))
         self._rate: float | None = None
         self._read, self._seconds = 0.0, 0.0
         self._is_warm = False
@@ -113,8 +116,22 @@ class Recorder:
         if state.step % self._job.settings.log_every == 0 or is_end:
             self._tell(state, step.name, {"learning_rate": rate, "gradient_norm": norm})
 
+    def tallies(self) -> dict[str, Any]:
+        """What the next line begins with, for a checkpoint: lines then do not depend on where a training stopped."""
+        kinds = {"sources": self._sources, "topics": self._topics}
+        return {"total": self._total.tolist(), **{kind: tally.saved() for kind, tally in kinds.items()}}
+
+    def _load(self, checkpoint: Path | None) -> None:
+        saved = read_json(checkpoint / checkpoints.TALLIES) if checkpoint else None
+        if saved:
+            self._total += saved["total"]
+            self._sources.load(saved["sources"])
+            self._topics.load(saved["topics"])
+
     def _tell(self, state: State, stage: str, facts: Mapping[str, Any]) -> None:
+        began = time.perf_counter()
         figures = dict(self._job.method.figures(self._bench.model))
+        spent = time.perf_counter() - began
         total, weight = self._total
         line = {
             "step": state.step,
@@ -125,12 +142,15 @@ class Recorder:
             "tokens_per_second": self._rate,
             "mfu": self._bench.mfu((self._rate or 0.0) / self._world.size),
             "mfu_formula": FORMULA,
+            "device": device_name(self._world.device),
+            "peak_flops": self._bench.peak,
             "sources": self._sources.means(),
             "topics": {topic: loss for topic, loss in self._topics.means().items() if topic is not None},
             "method": figures,
         }
         self._total[:] = 0.0
-        self._read, self._seconds = 0.0, 0.0
+        # What the method's figures cost is paid for by the next line.
+        self._read, self._seconds = 0.0, spent
         if self._log:
             self._log.write(line)
 

@@ -10,7 +10,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -79,7 +79,8 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
         job: What to train, on what, and how.
         world: The processes that train; each of them calls this.
         say: Takes a line for people.
-        next_stage: Told of each stage before its order is opened, on every process: it may make the order.
+        next_stage: Told of each stage before its order is opened, on every process: it may make the order. Told again
+            at a resume there.
         after_step: Told of the stage after every step.
         watched: Opens what watches the training, once its model is there.
 
@@ -98,19 +99,18 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
         model, optimizer, state = bench.model, bench.optimizer, bench.state
         watch = watched(bench) if watched else None
         turn: Turn = watch.turn if watch else "on"
+        stop, checkpoint = False, checkpoints.latest(job.folder)
 
         def announced() -> None:
-            """What comes next may follow from the losses so far, so they are written before it is read."""
-            upcoming = loader.step(state.position)
+            """What comes next may follow from the losses so far; where it fails, they and a checkpoint are there."""
+            upcoming = None if stop or turn == "stop" else loader.step(state.position)
             if next_stage and upcoming and upcoming.first == 0:
-                recorder.write()
-                next_stage(upcoming.name, state)
-                world.barrier()
+                with world.together():
+                    next_stage(upcoming.name, state)
 
-        stop, checkpoint = False, checkpoints.latest(job.folder)
         if checkpoint is None:
             _validate(job, bench, world, recorder, state, loader.tracks[0].name)
-            announced()
+        announced()
         while not stop and turn != "stop" and (step := loader.step(state.position)):
             began = time.perf_counter()
             batches = list(loader.batches(step, rank=world.rank, size=world.size, micro_batch=bench.micro_batch))
@@ -142,7 +142,7 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
             summed = world.sum(np.append(by_row, bool(signals)))
             rows, stop = summed[:-1].reshape(by_row.shape), bool(summed[-1])
             if not math.isfinite(rows[0].sum()) or not math.isfinite(norm):
-                raise _not_finite(step.name, state, norm)
+                raise _not_finite(step.name, state, norm, checkpoint)
             recorder.step(step, state, rows, rate=rate, norm=norm, seconds=time.perf_counter() - began)
             if after_step:
                 after_step(step.name, state)
@@ -151,17 +151,17 @@ def train(  # noqa: C901, PLR0915 - the loop reads as one
             is_end = step.first + step.count == loader.tracks[step.stage].sequences
             if is_end or _is_due(settings.validate_every, state, step.count * length):
                 _validate(job, bench, world, recorder, state, step.name)
-            if is_end:
-                announced()
             if stop or turn != "on" or is_end or _is_due(settings.checkpoint_every, state, step.count * length):
                 recorder.write()
-                checkpoint = _save(job, bench, world, state)
+                checkpoint = _save(job, bench, world, state, recorder.tallies())
+            if is_end:
+                announced()
         is_cut = turn == "stop" and loader.step(state.position) is not None
         if (loader.step(state.position) and not is_cut) or checkpoint is None:
             return Trained(None, state, signals[0] if signals else signal.SIGTERM)
-        if world.is_first:
-            checkpoints.publish(checkpoint, job.folder / "final")
-        world.barrier()
+        with world.together():
+            if world.is_first:
+                checkpoints.publish(checkpoint, job.folder / "final")
         return Trained(job.folder / "final", state, is_cut=is_cut)
 
 
@@ -172,7 +172,7 @@ def _validate(job: Job, bench: Bench, world: World, recorder: Recorder, state: S
         recorder.validated(found, state, stage)
 
 
-def _save(job: Job, bench: Bench, world: World, state: State) -> Path:
+def _save(job: Job, bench: Bench, world: World, state: State, tallies: Mapping[str, Any]) -> Path:
     return checkpoints.save(
         job.folder,
         state,
@@ -183,6 +183,7 @@ def _save(job: Job, bench: Bench, world: World, state: State) -> Path:
         base=job.base,
         world=world,
         keep=job.settings.keep,
+        tallies=tallies,
     )
 
 
@@ -190,16 +191,23 @@ def _save(job: Job, bench: Bench, world: World, state: State) -> Path:
 def _owned(folder: Path, world: World) -> Iterator[None]:
     """The training's folder, for this training alone and without what a killed one left half-written."""
     with contextlib.ExitStack() as stack:
-        if world.is_first:
-            try:
-                stack.enter_context(locked(folder))
-            except SourceError as error:
-                raise CheckpointError(
-                    f"{folder}: got a training that another process runs, expected it to be free",
-                    hint="wait for it, or train under another name (`--name`)",
-                ) from error
-            sweep(folder)
-        world.barrier()
+        with world.together():
+            if world.is_first:
+                stack.enter_context(_locked(folder))
+                sweep(folder)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except SourceError as error:
+            raise CheckpointError(
+                f"{folder}: got a training that another process runs, expected it to be free",
+                hint="wait for it, or train under another name (`--name`)",
+            ) from error
         yield
 
 
@@ -217,11 +225,14 @@ def _is_due(every: int | None, state: State, tokens: int) -> bool:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[list[int]]:
-    """Signals to stop are noted in a list instead of ending the process; a second one ends it."""
+    """Signals to stop are noted in a list instead of ending the process; only a second Ctrl-C ends it at once.
+
+    A batch system may send SIGTERM to every process of a group, and a launcher sends it on: that is one wish to stop.
+    """
     found: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        if found:
+        if number == signal.SIGINT and signal.SIGINT in found:
             raise KeyboardInterrupt
         found.append(number)
 
@@ -233,9 +244,10 @@ def _stoppable() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _not_finite(stage: str, state: State, norm: float) -> RecipeError:
+def _not_finite(stage: str, state: State, norm: float, checkpoint: Path | None) -> RecipeError:
+    saved = f"{checkpoint.name} was saved before it" if checkpoint else "no checkpoint was saved before it"
     return RecipeError(
         f"train: got a loss that is no number, or a gradient of norm {norm}, in step {state.step} of stage `{stage}`"
         f" ({state.tokens:,} tokens), expected numbers",
-        hint="lower learning_rate, or set `dtype: float32`; the last checkpoint was saved before it",
+        hint=f"lower learning_rate, or set `dtype: float32`, under another name (`--name`); {saved}",
     )

@@ -1,27 +1,32 @@
 """Everything that is set up before the first step: model, method, objective, optimizer, and where they go on from."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from curricula import checkpoint as checkpoints
 from curricula.checkpoint import Seal, State
 from curricula.job import Job
-from curricula.loader import batches_of
 from curricula.masking import attention_of, check_isolation
 from curricula.metrics import flops_per_token, peak_of
 from curricula.objective import Objective, blocks_of, compact, rounded
 from curricula.order import seed_of
 from curricula.parallel import World, replicate, shard
+from curricula.resume import load_optimizer, load_weights, method_state
 from mixer.errors import RecipeError
 from mixer.hardware import multiplies_bfloat16
 
 _MICRO_TOKENS = {"cpu": 2048, "cuda": 16_384}
+_MASK = re.compile(r"\.att\w*\.(masked_)?bias$")
+"""What old files hold beside the weights of GPT-2 and GPT-NeoX."""
 _CALIBRATION = 32
 """Sequences, the first of the order, that a method may measure on."""
 
@@ -65,10 +70,14 @@ def open_bench(job: Job, *, world: World, say: Callable[[str], None]) -> Bench:
         RecipeError: The model cannot be trained as the recipe says.
     """
     settings, is_sharded = job.settings, job.settings.parallel == "fsdp" and world.size > 1
+    if settings.parallel == "fsdp" and not is_sharded:
+        say("parallel: fsdp has no effect on one process; torchrun starts several")
     dtype = _dtype(settings.dtype, world.device.type)
     micro_batch = _micro_batch(job, world)
     model, attention = _loaded(job, world, is_half=dtype != torch.float32)
-    model = _prepared(job, model, world, micro_batch)
+    if told := too_long(model, job.loader.rows.sequence_length):
+        say(told)
+    model = _prepared(job, model, world)
     machine = {
         "threads": torch.get_num_threads(),
         "processes": world.size,
@@ -79,6 +88,7 @@ def open_bench(job: Job, *, world: World, say: Callable[[str], None]) -> Bench:
         "micro_batch": micro_batch,
         "parallel": settings.parallel,
         "compile": settings.compile,
+        **({"dropout": True} if draws(model) else {}),
     }
     found = checkpoints.latest(job.folder)
     state = _resumed(job, found, model, machine, say) if found else State()
@@ -96,7 +106,7 @@ def open_bench(job: Job, *, world: World, say: Callable[[str], None]) -> Bench:
     wrapped = shard(objective, model, dtype=dtype, size=world.size) if is_sharded else replicate(objective, world.size)
     optimizer = optimizer_of(model, betas=settings.betas, weight_decay=settings.weight_decay)
     if found:
-        checkpoints.load_optimizer(found, model, optimizer)
+        load_optimizer(found, model, optimizer)
     return Bench(
         model=model,
         objective=objective,
@@ -111,10 +121,25 @@ def open_bench(job: Job, *, world: World, say: Callable[[str], None]) -> Bench:
 
 
 def seal_of(job: Job, state: State, machine: Mapping[str, Any]) -> Seal:
-    """What a training depends on at a state: the orders of the stages that it has begun, and what it reads next."""
-    begun = [number for number, track in enumerate(job.loader.tracks) if job.loader.first(number) < state.position]
-    orders = {f"order {job.loader.tracks[number].name}": job.loader.fingerprint(number) for number in begun}
-    return Seal(job.loader.digest(state.position), {**job.identity, **orders}, machine)
+    """What a training depends on at a state: the orders that are known, of later stages too, and what it reads next."""
+    loader = job.loader
+    known = {
+        f"order {track.name}": loader.fingerprint(stage)
+        for stage, track in enumerate(loader.tracks)
+        if loader.first(stage) < state.position or (not track.is_open and loader.has_order(stage))
+    }
+    # What dropout draws depends on how a step is cut.
+    cut = {"micro_batch": job.settings.micro_batch} if machine.get("dropout") else {}
+    return Seal(loader.digest(state.position), {**job.identity, **known, **cut}, machine)
+
+
+def draws(model: torch.nn.Module) -> bool:
+    """Whether a model drops out when it trains."""
+    return any(
+        (isinstance(part, torch.nn.Dropout) and part.p > 0)
+        or any("dropout" in key and isinstance(value, float) and value > 0 for key, value in vars(part).items())
+        for part in model.modules()
+    )
 
 
 def optimizer_of(model: Any, *, betas: tuple[float, float], weight_decay: float) -> torch.optim.AdamW:
@@ -175,7 +200,7 @@ def _loaded(job: Job, world: World, *, is_half: bool) -> tuple[Any, str]:
             attn_implementation=attention,
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RecipeError(
             f"train.model: got {job.base}, expected a causal language model: {error}",
             hint="name a folder with config.json, safetensors and tokenizer.json",
@@ -188,6 +213,13 @@ def _loaded(job: Job, world: World, *, is_half: bool) -> tuple[Any, str]:
             f" such as {missing[0]}, expected all of them",
             hint="the files are damaged, or config.json is that of another model",
         )
+    if unread := _unread(model, told["unexpected_keys"]):
+        # A config of fewer blocks, or of blocks with fewer parts, would cut the model short without a word.
+        raise RecipeError(
+            f"train.model: got {job.base} with {len(unread)} weights that its config.json has no place for, such as"
+            f" {unread[0]}, expected a place for each",
+            hint="config.json is that of another model, or names fewer layers than there are weights for",
+        )
     known, needed = model.get_input_embeddings().weight.shape[0], job.loader.rows.vocabulary
     if needed > known:
         raise RecipeError(
@@ -197,10 +229,37 @@ def _loaded(job: Job, world: World, *, is_half: bool) -> tuple[Any, str]:
     return model.to(world.device), attention
 
 
-def _prepared(job: Job, model: Any, world: World, micro_batch: int) -> Any:
+def _unread(model: Any, unexpected: Iterable[str]) -> list[str]:
+    """Weights of blocks that the model has not, or of parts that its blocks have not."""
+    blocks = {id(block) for block in blocks_of(model)}
+    homes = tuple(f"{name.rpartition('.')[0]}." for name, part in model.named_modules() if id(part) in blocks)
+    inside = (key for key in unexpected if homes and key.startswith(homes))
+    return sorted(key for key in inside if key.endswith(("weight", "bias")) and not _MASK.search(key))
+
+
+def too_long(model: Any, length: int) -> str:
+    """A warning where sequences are longer than the model was made for; empty where they are not.
+
+    Raises:
+        RecipeError: The model looks its positions up, and has no more of them.
+    """
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(most, int) or length <= most:
+        return ""
+    told = f"got sequences of {length:,} tokens for {type(model).__name__} of {most:,} positions"
+    tables = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
+    # Some keep a place or two for padding in front.
+    if any(most <= len(table.weight) <= most + 2 and table is not model.get_input_embeddings() for table in tables):
+        raise RecipeError(
+            f"sequence_length: {told}, expected at most as many", hint=f"set `sequence_length: {most}` and build again"
+        )
+    return f"warning: sequence_length: {told}; it has never seen later ones"
+
+
+def _prepared(job: Job, model: Any, world: World) -> Any:
     """The model as the method trains it, with the rest frozen."""
     if job.method.needs_calibration:
-        job.method.calibrate(model, _calibration(job, world, micro_batch))
+        job.method.calibrate(model, _calibration(job, world))
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(job.seed, "prepare"))
         model = job.method.prepare(model)
@@ -210,11 +269,16 @@ def _prepared(job: Job, model: Any, world: World, micro_batch: int) -> Any:
     return model
 
 
-def _calibration(job: Job, world: World, micro_batch: int) -> Iterator[torch.Tensor]:
+def _calibration(job: Job, world: World) -> Iterator[torch.Tensor]:
+    """Yield the documents of the first sequences, each alone, without padding."""
     step = job.loader.step(0)
     picked = np.empty((0, 2), np.int64) if step is None else job.loader.picked(step, most=_CALIBRATION)
-    for batch in batches_of(job.loader.rows, picked, rank=0, size=1, micro_batch=micro_batch):
-        yield torch.from_numpy(batch.ids).to(world.device)
+    for source, sequence in picked.tolist():
+        row = job.loader.rows.row(source, sequence)
+        for start, end in pairwise([*row.starts.tolist(), len(row.ids)]):
+            # What predicts nothing is padding, or a document of one token.
+            if (used := np.flatnonzero(row.weights[start:end])).size:
+                yield torch.from_numpy(row.ids[start : start + int(used[-1]) + 2]).unsqueeze(0).to(world.device)
 
 
 def _resumed(job: Job, checkpoint: Path, model: Any, machine: Mapping[str, Any], say: Callable[[str], None]) -> State:
@@ -223,7 +287,13 @@ def _resumed(job: Job, checkpoint: Path, model: Any, machine: Mapping[str, Any],
     inexact = checkpoints.check(checkpoint, state, seal, seal_of(job, state, machine))
     say(f"resume at {state.tokens:,} tokens from {checkpoint}")
     if inexact:
-        say(f"warning: {inexact}: the resume is exact up to rounding, not to the last bit")
-    job.method.load_state(checkpoints.method_state(checkpoint))
-    checkpoints.load_weights(checkpoint, model)
+        is_drawn = machine.get("dropout") and "processes" in inexact
+        told = "dropout draws otherwise" if is_drawn else "the resume is exact up to rounding, not to the last bit"
+        say(f"warning: {inexact}: {told}")
+    kept = method_state(checkpoint)
+    try:
+        job.method.load_state(kept)
+    except KeyError as error:
+        raise checkpoints.damaged(checkpoint / checkpoints.METHOD, f"no {error}") from error
+    load_weights(checkpoint, model)
     return state

@@ -83,8 +83,16 @@ class LoraMethod(Section):
     kind: Literal["lora"]
     rank: Annotated[StrictInt, Field(ge=1)] = 128
     alpha: Positive = 128.0
-    dropout: Rate = 0.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    dropout: Annotated[float, Strict(), Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = 0.0
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
     """Modules that get an adapter, by the last part of their names."""
     rslora: StrictBool = False
     """Scale by alpha / sqrt(rank) instead of alpha / rank (arXiv 2312.03732)."""

@@ -84,7 +84,7 @@ class Train(Segment):
     document_mask: StrictBool = True
     """Documents that share a sequence do not see each other. Either way no token is predicted across a seam."""
     attention: Literal["auto", "sdpa", "flex", "varlen", "eager"] = "auto"
-    """What computes attention. `varlen` reads each document alone, on any device."""
+    """What computes attention. `varlen` reads each document alone, on any device; `flex` needs a GPU."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Of the arithmetic; what trains is kept in float32. `auto`: bfloat16 where the device has it."""
     activation_checkpointing: StrictBool = False
@@ -92,7 +92,7 @@ class Train(Segment):
     compile: StrictBool = False
     """Compile each block with torch."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """With several processes: each holds the whole model, or a part of it (FSDP2)."""
+    """With several processes: each holds the whole model, or a part of it (FSDP2). Without effect on one process."""
     checkpoint_every: Count | None = None
     """Tokens between checkpoints. Default: at the end of each stage alone, and when told to stop."""
     keep: Annotated[StrictInt, Field(ge=1)] = 2

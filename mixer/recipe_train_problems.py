@@ -16,6 +16,7 @@ _SCHEDULES = {
 """Schedule -> the keys that it reads."""
 _DEFAULTS = {"warmup": 0.01, "cooldown": 0.3, "decay": 0.1}
 _SEQUENCE_LENGTH = 2048
+_TOKENS_PER_STEP = 131_072
 
 
 def find(tree: Mapping[str, Any]) -> Iterator[Problem]:
@@ -80,11 +81,20 @@ def _train(train: Mapping[str, Any], tree: Mapping[str, Any]) -> Iterator[Proble
     if train.get("model") == PACKAGED and train.get("revision") is not None:
         told = f"has no effect on the packaged `{PACKAGED}`; remove it"
         yield Problem(("train", "revision"), told, ("train", "revision", _KEY))
-    length = tree.get("sequence_length", _SEQUENCE_LENGTH)
+    length, step = tree.get("sequence_length", _SEQUENCE_LENGTH), train.get("tokens_per_step", _TOKENS_PER_STEP)
+    yield from _too_short(("train",), step, length)
+    own = train.get("instruct")
+    if isinstance(own, dict) and (own.get("tokens_per_step") or own.get("sequence_length")):
+        step, length = own.get("tokens_per_step") or step, own.get("sequence_length") or length
+        yield from _too_short(("train", "instruct"), step, length)
+
+
+def _too_short(spot: Spot, step: Any, length: Any) -> Iterator[Problem]:
+    """Steps that hold no sequence."""
     try:
-        step = parse_count(train.get("tokens_per_step"))
+        tokens = parse_count(step)
     except ValueError:
         return
-    if isinstance(length, int) and 0 < step < length:
-        told = f"got {show(train['tokens_per_step'])}, expected at least one sequence of {length:,} tokens"
-        yield Problem(("train", "tokens_per_step"), told, ("train", "tokens_per_step"))
+    if isinstance(length, int) and 0 < tokens < length:
+        told = f"got {show(step)}, expected at least one sequence of {length:,} tokens"
+        yield Problem((*spot, "tokens_per_step"), told, (*spot, "tokens_per_step"))

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from curricula.chats import Chats, encode_files, files_of, rows_of, turns_of
-from curricula.instruct import ChatRows
+from curricula.instruct import ChatRows, check_instruct
 from mixer.errors import RecipeError, SourceError
+from mixer.recipe_train import Instruct, Train
 from tests import toys, training
 
 
@@ -142,3 +143,47 @@ def test_a_model_is_tuned_on_conversations_after_its_stages(tmp_path):
     )
     changed = {name for name, value in before.items() if not np.array_equal(value.detach(), after[name].detach())}
     assert changed == {name for name in before if name.startswith(("model.layers.1.", "lm_head"))}
+
+
+def test_a_conversation_that_the_template_refuses_is_left_out_and_counted(tmp_path):
+    folder = training.chat_tokenizer(tmp_path)
+    strict = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + training.TEMPLATE
+    )
+    chats = Chats(folder, template=strict)
+    rows = [{"messages": [{"role": "system", "content": "Be kind"}, *turns("Q", "A")]}, {"messages": turns("Q", "A")}]
+    (folder / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    encode_files([folder / "c.jsonl"], chats, folder)
+    counts = json.loads((folder / "counts.json").read_text())
+    assert counts == {"conversations": 1, "left out": {"is refused by the chat template": 1}}
+
+
+def test_conversations_that_cannot_be_read_are_refused_before_anything_is_trained(tmp_path):
+    model = training.chat_tokenizer(tmp_path)
+    (tmp_path / "c.jsonl").write_text('{"prompt": "Q", "completion": "A"}\n')
+    (tmp_path / "bad.jsonl").write_text('{"text": "Q"}\n')
+    (tmp_path / "bad.jinja").write_text("{% for m in messages %}")
+
+    def checked(**keys):
+        settings = Train(model="m", learning_rate=1.0, instruct=Instruct(**({"path": "c.jsonl"} | keys)))
+        check_instruct(settings, model, base=tmp_path)
+
+    checked()
+    check_instruct(Train(model="m", learning_rate=1.0), tmp_path / "nothing", base=tmp_path)
+    with pytest.raises(SourceError, match="matches no file"):
+        checked(path="nope.jsonl")
+    with pytest.raises(SourceError, match=r"bad.jsonl#0: got a row with text"):
+        checked(path="bad.jsonl")
+    with pytest.raises(RecipeError, match=r"train.instruct.template: got 'nope.jinja', which is no file"):
+        checked(template="nope.jinja")
+    with pytest.raises(RecipeError, match=r"train.instruct.template: got a mistake in line 1 .*, expected Jinja"):
+        checked(template="bad.jinja")
+
+
+def test_without_a_document_mask_conversations_are_one_row(chats, tmp_path):
+    write_chats(tmp_path / "c.jsonl", 6)
+    encode_files([tmp_path / "c.jsonl"], chats, tmp_path)
+    apart, together = (ChatRows(tmp_path, sequence_length=128, document_mask=mask).row(0, 0) for mask in (True, False))
+    assert len(apart.starts) > 1
+    assert together.starts.tolist() == [0]
+    assert (apart.weights == together.weights).all()

@@ -142,3 +142,19 @@ def test_the_config_goes_with_the_weights(pair, tmp_path):
     out = interpolate(*pair, tmp_path / "out", share=0.5)
     assert json.loads((out / "config.json").read_text())["model_type"] == "qwen2"
     assert (out / "tokenizer.json").is_file()
+
+
+def test_shares_that_are_close_have_folders_of_their_own(pair, tmp_path):
+    paths = sweep(*pair, tmp_path / "sweep", shares=(0.301, 0.304, 0.3))
+    assert [path.name for path in paths] == ["share-0.301", "share-0.304", "share-0.30"]
+    tensors = [load_file(path / "model.safetensors")["model.norm.weight"] for path in paths]
+    assert not torch.equal(tensors[0], tensors[1])
+
+
+def test_a_mix_does_not_replace_what_it_is_made_of(pair, tmp_path):
+    before = (pair[1] / "model.safetensors").read_bytes()
+    for out in (*pair, tmp_path):
+        with pytest.raises(SourceError, match="got the folder of a model that is to be mixed") as caught:
+            interpolate(*pair, out, share=0.5)
+        assert "beside" in caught.value.hint
+    assert (pair[1] / "model.safetensors").read_bytes() == before

@@ -3,19 +3,23 @@
 import pytest
 import torch
 from transformers import (
+    FalconConfig,
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GPT2Config,
+    GptOssConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    MptConfig,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
 
-from curricula.masking import attention_of, check_isolation, document_attention, inputs_of, register
+from curricula.masking import attention_of, check_isolation, document_attention, inputs_of, register, taken
 from mixer.errors import RecipeError
 
 _SIZES = {
@@ -129,6 +133,9 @@ def test_attention_that_caps_its_logits_is_not_computed_without_the_cap():
     assert attention_of("auto", config, device="cuda", is_compiled=False, is_half=True) == "flex_attention"
     assert attention_of("auto", FAMILIES["llama"][1], device="cuda", is_compiled=True, is_half=True) == "varlen"
     assert attention_of("auto", FAMILIES["llama"][1], device="cpu", is_compiled=True, is_half=True) == "sdpa"
+    for wanted in ("sdpa", "varlen"):
+        with pytest.raises(RecipeError, match=f"got `{wanted}` for a gemma2, which caps its attention logits at 50"):
+            attention_of(wanted, config, device="cpu", is_compiled=False, is_half=False)
     register()
     config._attn_implementation = "varlen"
     with pytest.raises(RecipeError, match="expected attention without caps, sinks, masks"):
@@ -149,3 +156,40 @@ def test_torchs_kernel_for_cuda_is_called_as_it_wants_to_be():
                 scaling=0.3, sliding_window=window, cu_seq_lens_q=bounds, max_length_q=24,
             )  # fmt: skip
             assert out.shape == (2, 24, 4, 8)
+
+
+def test_flex_is_refused_where_it_cannot_train():
+    with pytest.raises(RecipeError, match="got `flex` on a CPU, which has no backward pass of it"):
+        attention_of("flex", FAMILIES["llama"][1], device="cpu", is_compiled=False, is_half=False)
+    assert (
+        attention_of("flex", FAMILIES["llama"][1], device="cuda", is_compiled=False, is_half=True) == "flex_attention"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (GptOssConfig(**_SIZES, head_dim=8, num_local_experts=2, num_experts_per_tok=2), ("eager", "flex_attention")),
+        (FalconConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4), ("sdpa", "sdpa")),
+        (GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4), ("varlen", "varlen")),
+        (MptConfig(vocab_size=97, d_model=32, n_layers=2, n_heads=4), ("eager", "eager")),
+    ],
+    ids=["sinks", "no function of ours", "old and open", "neither"],
+)
+def test_auto_takes_what_a_class_can_do(config, expected):
+    found = [attention_of("auto", config, device=device, is_compiled=False, is_half=True) for device in ("cpu", "cuda")]
+    assert tuple(found) == expected
+
+
+def test_a_model_gets_the_inputs_that_it_takes():
+    class Body(torch.nn.Module):
+        def forward(self, input_ids, use_cache=True):
+            return input_ids
+
+    class Open(torch.nn.Module):
+        def forward(self, input_ids, **kwargs):
+            return input_ids
+
+    every = inputs(two_batches()[0])
+    assert set(taken(Body(), every)) == {"input_ids", "use_cache"}
+    assert taken(Open(), every) == every

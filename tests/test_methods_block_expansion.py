@@ -216,7 +216,8 @@ def test_a_model_without_such_blocks_is_refused():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=61, n_embd=8, n_layer=2, n_head=2))
     with pytest.raises(RecipeError, match="got GPT2LMHeadModel with no decoder") as caught:
         method().prepare(model)
-    assert "osft" in caught.value.hint
+    assert caught.value.hint.startswith("use `kind: plain` or `freeze`; ")
+    assert "linear modules" in caught.value.hint, "GPT-2 has none in its blocks"
 
 
 def test_a_family_whose_config_does_not_follow_is_refused(monkeypatch):

@@ -110,3 +110,11 @@ def test_a_target_that_the_model_lacks_is_refused():
     with pytest.raises(RecipeError, match="got 'c_attn', expected a linear module of LlamaForCausalLM") as caught:
         lora(targets=("q_proj", "c_attn")).prepare(family("llama"))
     assert "gate_proj" in caught.value.hint
+
+
+def test_a_target_that_is_tied_is_refused():
+    """Only one of the two would be trained, and the model that is saved has one weight for both."""
+    with pytest.raises(RecipeError, match="got 'lm_head', which shares its weight with another module") as caught:
+        lora(targets=("lm_head", "q_proj")).prepare(family("qwen2"))
+    assert "kind: plain" in caught.value.hint
+    lora(targets=("lm_head", "q_proj")).prepare(family("llama"))

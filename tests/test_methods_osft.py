@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from curricula.methods.osft import Osft, Subspace, extend, project, protected_rank, split
+from curricula.methods.osft import Osft, Subspace, extend, leaked, project, protected_rank, split
 from mixer.errors import RecipeError
 from mixer.recipe_methods import OsftMethod
 from tests.tiny_families import FAMILIES, family, logits, train
@@ -266,3 +266,42 @@ def test_the_subspace_follows_the_weights_to_another_device():
     part = split(torch.randn(3, 3), 1).to(torch.device("meta"))
     assert isinstance(part, Subspace)
     assert {part.left.device.type, part.right.device.type, part.anchor.device.type} == {"meta"}
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from(MODES), st.integers(0, 99), st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_leaks_is_what_a_projection_would_take_away(rows, columns, mode, seed, data):
+    torch.manual_seed(seed)
+    part = split(torch.randn(rows, columns), data.draw(st.integers(1, min(rows, columns))))
+    update = torch.randn(rows, columns)
+    taken = update - project(update, part.left, part.right, protect=mode)
+    assert leaked(update, part.left, part.right, protect=mode) == pytest.approx(float(taken.norm()), abs=1e-5)
+
+
+def test_a_step_and_its_figures_project_each_matrix_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "curricula.methods.osft.project", lambda *args, **keys: calls.append(1) or project(*args, **keys)
+    )
+    method = osft()
+    model = method.prepare(family("llama", depth=2))
+    train(model, method, 1)
+    method.figures(model)
+    assert len(calls) == 14
+
+
+def test_a_state_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "junk.safetensors").write_bytes(b"xx")
+    save_file({f"{FIRST}.left": torch.ones(1)}, tmp_path / "half.safetensors")
+    for name in ("junk", "half"):
+        with pytest.raises(RecipeError, match=rf"got '{name}.safetensors', which cannot be read") as caught:
+            osft(continues=f"{name}.safetensors", base=tmp_path).prepare(family("llama", depth=2))
+        assert "last checkpoint" in caught.value.hint
+
+
+def test_a_state_that_lacks_a_matrix_is_not_taken_back():
+    method = osft()
+    method.prepare(family("llama", depth=2))
+    state = {name: value for name, value in method.state().items() if not name.startswith(FIRST)}
+    with pytest.raises(KeyError, match=FIRST):
+        method.load_state(state)

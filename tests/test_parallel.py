@@ -5,18 +5,26 @@ import multiprocessing
 import os
 import signal
 import socket
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from curricula.checkpoint import State
+from mixer.errors import MixerError, SourceError
 from tests import training
-from tests.test_train import assert_equal, checkpoint, lines
+from tests.test_train import SHORT, assert_equal, checkpoint, lines
+from tests.tiny_model import tiny_model
 
 # Children begin as copies of a process that has imported torch once, and has computed nothing.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.training"])
+_PATIENCE_S = 240.0
+"""Processes that wait for each other for ever are ended, and seen by their exit codes."""
 
 
 @pytest.fixture(scope="module")
@@ -24,29 +32,78 @@ def built(tmp_path_factory) -> Path:
     return training.parted(training.build_run(tmp_path_factory.mktemp("built")))
 
 
-def work(rank: int, port: int, folder: Path, overrides: tuple[str, ...], last: int) -> None:
+def work(rank: int, port: int, folder: Path, overrides: tuple[str, ...], hook: Callable[..., None]) -> None:
     """What torchrun would start: a process that finds the others by its environment."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-
-    def after_step(_, state):
-        if state.step == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    training.run(folder, "plain", *overrides, after_step=after_step)
+    training.run(folder, "plain", *overrides, after_step=hook)
 
 
-def train_in_two(folder: Path, *overrides: str, last: int = 0) -> list[int]:
-    """Train with two processes, killed after a step where one is named; their exit codes."""
+def on(step: int, act: Callable[[], None], stage: str, state: State) -> None:
+    """Act after a step."""
+    if state.step == step:
+        act()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def go_on(stage: str, state: State) -> None:
+    """Do nothing after a step."""
+
+
+def in_two(target: Callable[..., None], *arguments: object) -> list[int | None]:
+    """Call with rank and port in two processes; their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [_FORKS.Process(target=work, args=(rank, port, folder, overrides, last)) for rank in range(2)]
+    processes = [_FORKS.Process(target=target, args=(rank, port, *arguments)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
+        process.join(_PATIENCE_S)
+        process.kill()
         process.join()
     return [process.exitcode for process in processes]
+
+
+def train_in_two(folder: Path, *overrides: str, last: int = 0) -> list[int | None]:
+    """Train with two processes, killed after a step where one is named; their exit codes."""
+    return in_two(work, folder, overrides, partial(on, last, die) if last else go_on)
+
+
+def failing(rank: int, port: int, folder: Path) -> None:
+    """The first process cannot prepare the second stage; what each of them says."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+    def next_stage(name: str, _: State) -> None:
+        if rank == 0 and name == "anneal":
+            raise SourceError("no losses")
+
+    try:
+        training.run(folder, "plain", "train.tokens_per_step=3200", next_stage=next_stage)
+    except MixerError as error:
+        (folder / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+
+
+def test_what_fails_on_one_process_ends_the_others_with_a_message(built, tmp_path):
+    folder = training.copied(built, tmp_path)
+    assert in_two(failing, folder) == [0, 0]
+    assert (folder / "0.txt").read_text() == "SourceError: no losses"
+    assert (folder / "1.txt").read_text().startswith("MixerError: train: got a failure of another of 2 processes")
+
+
+def test_a_process_may_hold_nothing_of_a_small_matrix(built, tmp_path):
+    """A model of width 1: every norm has one number, so the second process holds none of it and none of the next."""
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 2}
+    tiny_model(built / "narrow", hidden_size=1, intermediate_size=4, **heads)
+    folder = training.copied(built, tmp_path)
+    settings = ("train.parallel=fsdp", "train.model=narrow", "train.tokens_per_step=3200")
+    assert train_in_two(folder, *settings) == [0, 0]
+    saved = load_file(folder / "run/checkpoints/plain/final/model.safetensors")
+    assert saved["model.layers.0.input_layernorm.weight"].shape == (1,)
 
 
 def test_two_processes_resume_to_the_last_bit(built, tmp_path):
@@ -83,9 +140,34 @@ def test_two_processes_compute_what_one_does(built, tmp_path, parallel):
 
 def test_a_sharded_training_resumes_on_one_process(built, tmp_path):
     """A checkpoint holds whole tensors: neither the number of processes nor the sharding is in it."""
-    folder = training.copied(built, tmp_path)
-    settings = ["train.parallel=fsdp", "train.checkpoint_every=4480", "train.keep=9"]
-    assert train_in_two(folder, *settings, last=9) == [-signal.SIGKILL] * 2
+    whole, folder = (training.copied(built, tmp_path / name) for name in ("whole", "killed"))
+    settings = ["train.parallel=fsdp", *SHORT]
+    assert train_in_two(whole, *settings) == [0, 0]
+    assert train_in_two(folder, *settings, last=5) == [-signal.SIGKILL] * 2
     said: list[str] = []
-    assert training.run(folder, "plain", *settings, said=said).state.step == 20
-    assert said[1] == "warning: processes 2 -> 1: the resume is exact up to rounding, not to the last bit"
+    assert training.run(folder, "plain", *settings, said=said).state.step == 11
+    assert said[2] == "warning: processes 2 -> 1: the resume is exact up to rounding, not to the last bit"
+    found, expected = ([line["loss"] for line in lines(at)] for at in (folder, whole))
+    assert found[:4] == expected[:4]
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+    weights, ours = checkpoint(folder, 11), checkpoint(whole, 11)
+    assert weights.keys() == ours.keys()
+    torch.testing.assert_close(weights["lm_head.weight"], ours["lm_head.weight"], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method",
+    ["{kind: osft}", "{kind: block_expansion, groups: 2}", "{kind: lora, rank: 4}"],
+    ids=["osft", "blocks", "lora"],
+)
+def test_a_sharded_method_resumes_to_the_last_bit(built, tmp_path, method):
+    whole, killed = (training.copied(built, tmp_path / name) for name in ("whole", "killed"))
+    settings = ["train.parallel=fsdp", f"train.method={method}", *SHORT]
+    assert train_in_two(whole, *settings) == [0, 0]
+    assert train_in_two(killed, *settings, last=5) == [-signal.SIGKILL] * 2
+    assert train_in_two(killed, *settings) == [0, 0]
+    for step in (4, 6, 11):
+        assert_equal(checkpoint(killed, step), checkpoint(whole, step))
+    one, other = (load_file(at / "run/checkpoints/plain/final/model.safetensors") for at in (whole, killed))
+    assert_equal(one, other)

@@ -141,6 +141,23 @@ def test_an_amount_is_a_share_or_tokens():
             "train.decay: got warmup 0.6 + decay 0.5, expected at most 1 in all",
         ),
         ({"train": {"tokens_per_step": 63}}, "train.tokens_per_step: got 63, expected at least one sequence of 64"),
+        (
+            {"sequence_length": 262_144, "train": {}},
+            "train.tokens_per_step: got 131072, expected at least one sequence of 262,144",
+        ),
+        (
+            {"train": {"instruct": {"path": "x.jsonl", "tokens_per_step": 10}}},
+            "train.instruct.tokens_per_step: got 10, expected at least one sequence of 64",
+        ),
+        (
+            {"train": {"instruct": {"path": "x.jsonl", "sequence_length": 262_144}}},
+            "train.instruct.tokens_per_step: got 131072, expected at least one sequence of 262,144",
+        ),
+        ({"train": {"method": {"kind": "lora", "targets": []}}}, "train.method.targets: "),
+        (
+            {"train": {"method": {"kind": "lora", "dropout": 1.0}}},
+            "train.method.dropout: got 1.0, expected a number below",
+        ),
         ({"train": {"revision": "x"}}, "train.revision: has no effect on the packaged `smollm2`"),
         ({"train": {"warmup": 1.5}}, "train.warmup: got 1.5, expected 1 or less"),
         ({"train": {"betas": [0.9, 1.0]}}, "train.betas.1: got 1.0, expected a number below 1"),
@@ -157,6 +174,7 @@ def test_what_a_recipe_may_not_say(tmp_path, changes, told):
     if "train" in changes:
         keys["train"] = {"model": "smollm2", "learning_rate": 1.0e-3} | changes["train"]
     own = {"learning_rate": changes["stage"]} if "stage" in changes else {}
+    keys |= {key: value for key, value in changes.items() if key == "sequence_length"}
     path = toys.recipe(toys.corpus(tmp_path), stages=[stage("a", **own)], **keys)
     with pytest.raises(RecipeError) as caught:
         load(path)

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from curricula.checkpoint import latest
-from mixer.errors import CheckpointError, RecipeError, ShardError
+from curricula.checkpoint import State, latest
+from curricula.train import _not_finite
+from mixer.errors import CheckpointError, RecipeError, ShardError, SourceError
 from tests import training
 
 ROOT = Path(__file__).parents[1]
@@ -149,6 +150,55 @@ def test_a_checkpoint_of_another_training_is_refused_with_what_differs(trained, 
     assert "--name" in caught.value.hint
 
 
+def test_a_checkpoint_of_another_plan_of_a_stage_to_come_is_refused(trained, tmp_path):
+    """In the first stage already: neither its order nor what it reads next has changed."""
+    folder = training.copied(trained, tmp_path)
+    for newer in ("step-00000014", "step-00000015", "step-00000020"):
+        shutil.rmtree(folder / "run/checkpoints/plain" / newer)
+    later = folder / "run/order/anneal.npy"
+    order = np.load(later)
+    np.save(later, order[::-1])
+    with pytest.raises(CheckpointError, match=r"got a checkpoint of another training \(order anneal "):
+        training.run(folder)
+    later.unlink()
+    plan = json.loads((folder / "run/plan.json").read_text())
+    share = plan["stages"][1]["sources"]["web"]
+    share["sequences"] += 1
+    (folder / "run/plan.json").write_text(json.dumps(plan))
+    with pytest.raises(CheckpointError, match=r"\(order anneal \S+, shares of anneal changed\)"):
+        training.run(folder)
+
+
+@pytest.mark.parametrize("fact", [{"round": 2}, {"resample": "adapt"}])
+def test_a_stage_that_training_decides_may_change_until_it_begins(trained, tmp_path, fact):
+    folder = training.copied(trained, tmp_path)
+    for newer in ("step-00000014", "step-00000015", "step-00000020"):
+        shutil.rmtree(folder / "run/checkpoints/plain" / newer)
+    plan = json.loads((folder / "run/plan.json").read_text())
+    assert training.job(folder).loader.digest(150) != ""
+    plan["stages"][1] |= fact
+    (folder / "run/plan.json").write_text(json.dumps(plan))
+    state = folder / "run/checkpoints/plain/step-00000007/trainer/state.json"
+    value = json.loads(state.read_text())
+    for key in ("order anneal", "shares of anneal"):
+        del value["identity"][key]
+    state.write_text(json.dumps(value))
+    np.save(folder / "run/order/anneal.npy", np.load(folder / "run/order/anneal.npy")[::-1])
+
+    loader = training.job(folder).loader
+    assert loader.digest(150) == "", "its order may be made anew before its first step"
+    assert loader.digest(151) != ""
+
+    class Enough(Exception):
+        pass
+
+    def stop(_, __):
+        raise Enough
+
+    with pytest.raises(Enough):
+        training.run(folder, "plain", after_step=stop)
+
+
 def test_a_checkpoint_of_another_order_or_other_shards_is_refused(trained, tmp_path):
     """The plan is the same: only the hash of the order, and of what is read next, can tell."""
     folder = training.copied(trained, tmp_path / "order")
@@ -165,9 +215,89 @@ def test_a_checkpoint_of_another_order_or_other_shards_is_refused(trained, tmp_p
         training.run(folder)
 
 
-def test_what_changes_no_result_may_change_at_a_resume(trained, tmp_path):
+SHORT = ("train.tokens_per_step=1280", "train.checkpoint_every=2560", "train.keep=9", "train.model=plain-model")
+"""Eight steps and three, with a checkpoint every two."""
+
+
+@pytest.fixture(scope="module")
+def short(built, tmp_path_factory) -> Path:
+    """The Run, trained without interruption and without dropout in large steps."""
+    folder = training.copied(built, tmp_path_factory.mktemp("short"))
+    training.run(folder, "plain", *SHORT)
+    return folder
+
+
+def cut_back(source: Path, target: Path, *, step: int, name: str = "plain") -> Path:
+    """A copy as a kill after a step leaves it: newer checkpoints are not there yet, newer lines are."""
+    folder = training.copied(source, target)
+    for path in (folder / "run/checkpoints" / name).glob("step-*"):
+        if int(path.name.removeprefix("step-")) > step:
+            shutil.rmtree(path)
+    return folder
+
+
+def test_what_changes_no_result_may_change_at_a_resume(short, tmp_path):
+    folder = cut_back(short, tmp_path, step=4)
+    said: list[str] = []
+    training.run(folder, "plain", *SHORT, "train.keep=1", "train.micro_batch=5", said=said)
+    assert said[1] == "warning: micro_batch 4 -> 5: the resume is exact up to rounding, not to the last bit"
+    losses, expected = ([line["loss"] for line in lines(at)] for at in (folder, short))
+    assert losses[:4] == expected[:4]
+    assert losses[4:] != expected[4:], "it did go on from step 4"
+    np.testing.assert_allclose(losses, expected, rtol=2e-4)
+    found, ours = checkpoint(folder, 11), checkpoint(short, 11)
+    torch.testing.assert_close(found["lm_head.weight"], ours["lm_head.weight"], rtol=1e-2, atol=1e-3)
+
+
+def test_with_dropout_another_micro_batch_is_another_training(trained, tmp_path):
     folder = training.copied(trained, tmp_path)
-    assert training.run(folder, "plain", "train.keep=1", "train.micro_batch=5", "train.log_every=3").state.step == 20
+    with pytest.raises(CheckpointError, match=r"got a checkpoint of another training \(micro_batch 4 -> 5\)"):
+        training.run(folder, "plain", "train.micro_batch=5")
+    state = folder / "run/checkpoints/plain/step-00000020/trainer/state.json"
+    state.write_text(state.read_text().replace('"processes": 1', '"processes": 2'))
+    said: list[str] = []
+    training.run(folder, said=said)
+    assert said[1] == "warning: processes 2 -> 1: dropout draws otherwise"
+
+
+def test_lines_over_several_steps_do_not_depend_on_where_a_training_stopped(built, tmp_path):
+    """Checkpoints after steps 2, 4, ...; lines after 3, 6, 8 (a stage's end), 9 and 11: one begins before a resume."""
+    whole = training.copied(built, tmp_path / "whole")
+    settings = (*SHORT, "train.log_every=3")
+    training.run(whole, "plain", *settings)
+    folder = cut_back(whole, tmp_path / "cut", step=4)
+    training.run(folder, "plain", *settings)
+    kept = ("step", "tokens", "stage", "loss", "learning_rate", "gradient_norm", "sources", "topics")
+    found, expected = ([[line[key] for key in kept] for line in lines(at)] for at in (folder, whole))
+    assert found == expected
+    assert [line[0] for line in found] == [3, 6, 8, 9, 11]
+
+
+@pytest.mark.parametrize("key", ["activation_checkpointing", pytest.param("compile", marks=pytest.mark.slow)])
+def test_other_ways_to_compute_give_the_same_losses(built, short, tmp_path, key):
+    folder = training.copied(built, tmp_path)
+    training.run(folder, "plain", *SHORT, f"train.{key}=true")
+    found, expected = ([line["loss"] for line in lines(at)] for at in (folder, short))
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+
+
+def test_only_a_second_ctrl_c_ends_a_training_without_a_checkpoint(built, tmp_path):
+    def sends(first, second):
+        def after_step(_, state):
+            if state.step == 1:
+                os.kill(os.getpid(), first)
+                os.kill(os.getpid(), second)
+
+        return after_step
+
+    folder = training.copied(built, tmp_path)
+    done = training.run(folder, "a", *SHORT, after_step=sends(signal.SIGTERM, signal.SIGTERM))
+    assert (done.folder, latest(folder / "run/checkpoints/a").name) == (None, "step-00000002")
+    done = training.run(folder, "b", *SHORT, after_step=sends(signal.SIGTERM, signal.SIGINT))
+    assert (done.folder, latest(folder / "run/checkpoints/b").name) == (None, "step-00000002")
+    with pytest.raises(KeyboardInterrupt):
+        training.run(folder, "c", *SHORT, after_step=sends(signal.SIGINT, signal.SIGINT))
+    assert latest(folder / "run/checkpoints/c") is None
 
 
 def test_a_later_stage_may_get_its_order_when_its_turn_comes(built, trained, tmp_path):
@@ -186,6 +316,23 @@ def test_a_later_stage_may_get_its_order_when_its_turn_comes(built, trained, tmp
 
     training.run(folder, next_stage=next_stage)
     assert asked == [("adapt", 0, 0), ("anneal", 9600, 1)]
+    assert_equal(checkpoint(folder, 20), checkpoint(trained, 20))
+
+
+def test_a_stage_that_cannot_be_prepared_costs_nothing_that_was_trained(built, trained, tmp_path):
+    """What the losses of a stage decide may fail; the stage is saved by then, and the next run asks again."""
+    folder = training.copied(built, tmp_path)
+
+    def fails(name, _):
+        if name == "anneal":
+            raise SourceError("no losses")
+
+    with pytest.raises(SourceError, match="no losses"):
+        training.run(folder, next_stage=fails)
+    assert latest(folder / "run/checkpoints/plain").name == "step-00000015"
+    asked = []
+    training.run(folder, next_stage=lambda name, state: asked.append((name, state.step)))
+    assert asked == [("anneal", 15)]
     assert_equal(checkpoint(folder, 20), checkpoint(trained, 20))
 
 
@@ -213,6 +360,14 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(built, tmp_path):
     with pytest.raises(RecipeError, match=r"got a loss that is no number, or a gradient of norm \S+, in step \d+ of"):
         training.run(folder, "plain", "train.learning_rate=1.0e+30", "train.clip=null")
     assert latest(folder / "run/checkpoints/plain") is None
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [(None, "no checkpoint was saved before it"), (Path("a/step-00000007"), "step-00000007 was saved before it")],
+)
+def test_what_was_saved_before_a_loss_that_is_no_number_is_named(saved, told):
+    assert told in _not_finite("adapt", State(8, 8, 8), 1.0, saved).hint
 
 
 def test_two_trainings_of_one_name_are_refused(built, tmp_path):

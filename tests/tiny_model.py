@@ -23,10 +23,10 @@ def tiny_model(folder, *, capped=False, **changes):
     """The folder of a random Llama, or of a Gemma 2, which caps its logits after the output layer."""
     torch.manual_seed(0)
     if capped:
-        config = Gemma2Config(**_SIZES, head_dim=8, final_logit_softcapping=1.0, **changes)
+        config = Gemma2Config(**_SIZES, head_dim=8, final_logit_softcapping=1.0, attn_logit_softcapping=1.0, **changes)
         model = Gemma2ForCausalLM(config)
     else:
-        model = LlamaForCausalLM(LlamaConfig(**(_SIZES | changes), tie_word_embeddings=False))
+        model = LlamaForCausalLM(LlamaConfig(**(_SIZES | {"tie_word_embeddings": False} | changes)))
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(5.0)

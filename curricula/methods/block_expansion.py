@@ -294,5 +294,5 @@ def _settings(model: Any) -> dict[str, Any]:
 def _unfit(model: Any, what: str) -> RecipeError:
     return RecipeError(
         f"train.method: got {type(model).__name__} with {what}, expected a decoder like Llama, Mistral, Qwen or Gemma",
-        hint="use `kind: plain`, `freeze`, `osft` or `lora` for this model",
+        hint="use `kind: plain` or `freeze`; `osft` and `lora` take any model whose blocks have linear modules",
     )

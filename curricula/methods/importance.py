@@ -83,5 +83,8 @@ def _run(model: Any, hooks: Sequence[tuple[Any, Callable[..., None]]], batches: 
         model.eval()
         for module, hook in hooks:
             stack.callback(module.register_forward_hook(hook).remove)
+        # Without the output layer, unless it is what is measured: logits of a large vocabulary take more than all else.
+        head = getattr(model, "get_output_embeddings", lambda: None)()
+        body = model if any(module is head for module, _ in hooks) else getattr(model, "base_model", model)
         for ids in batches:
-            model(input_ids=ids, use_cache=False)
+            body(input_ids=ids, use_cache=False)

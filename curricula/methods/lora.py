@@ -5,6 +5,7 @@ learns less than full training from a large corpus and forgets less (Biderman et
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ class Lora(Method):
         """The base model with adapters in its linear modules; their first matrices are drawn by the seed alone.
 
         Raises:
-            RecipeError: A target is no linear module of this model.
+            RecipeError: A target is no linear module of this model, or shares its weight with another module.
         """
         from peft import LoraConfig, get_peft_model
 
@@ -40,6 +41,7 @@ class Lora(Method):
                     f"train.method.targets: got {target!r}, expected a linear module of {type(model).__name__}",
                     hint=f"they are {', '.join(sorted(linear))}",
                 )
+        self._refuse_tied(model)
         config = LoraConfig(
             r=self.section.rank,
             lora_alpha=self.section.alpha,  # type: ignore[arg-type]  # only ever divided by the rank
@@ -50,6 +52,19 @@ class Lora(Method):
         with torch.random.fork_rng():
             torch.manual_seed(self._seed)
             return get_peft_model(model, config, adapter_name=_ADAPTER).get_base_model()
+
+    def _refuse_tied(self, model: Any) -> None:
+        """An adapter changes one of two tied modules: a plain model that ties them cannot hold what was trained."""
+        names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        owners = Counter(id(model.get_parameter(name)) for name in names)
+        for name in names:
+            module = name.removesuffix(".weight")
+            if module.rpartition(".")[2] in self.section.targets and owners[id(model.get_parameter(name))] > 1:
+                raise RecipeError(
+                    f"train.method.targets: got {module!r}, which shares its weight with another module, expected"
+                    " modules with weights of their own",
+                    hint="leave it out; to train a tied output layer use `kind: plain` or `kind: freeze`",
+                )
 
     def trainable(self, model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Yield the adapters' parameters."""

@@ -51,19 +51,6 @@ class Subspace:
         return Subspace(self.left.to(device), self.right.to(device), self.anchor.to(device))
 
 
-@dataclass(frozen=True, slots=True)
-class _Update:
-    """What training did to one matrix since its anchor, and how much of that is allowed; all (m, n) float32."""
-
-    name: str
-    anchor: torch.Tensor
-    total: torch.Tensor
-    allowed: torch.Tensor
-
-    def projected(self) -> torch.Tensor:
-        return self.anchor + self.allowed
-
-
 def project(update: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, protect: str) -> torch.Tensor:
     """The part of an update that is allowed.
 
@@ -80,6 +67,22 @@ def project(update: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, pr
     if protect in ("right", "both"):
         update = update - (update @ right) @ right.T
     return update
+
+
+def leaked(update: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, protect: str) -> float:
+    """The norm of what `project` would take away; half its work, since orthonormal columns keep a norm.
+
+    Example:
+        >>> axis = torch.tensor([[1.0], [0.0]])
+        >>> leaked(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), axis, axis, protect="left")
+        5.0
+    """
+    rows = left.T @ update if protect != "right" else update
+    block = rows @ right if protect in ("block", "right") else rows
+    if protect != "both":
+        return float(block.norm())
+    # Both sides, without counting the block that they share twice.
+    return math.hypot(float(rows.norm()), float((update @ right - left @ (rows @ right)).norm()))
 
 
 def protected_rank(shape: tuple[int, int], retention: float) -> int:
@@ -173,8 +176,8 @@ class Osft(Method):
         """Project the accumulated update of every target, at each `every`-th step."""
         self._since = (self._since + 1) % self.section.every
         if self._since == 0:
-            for update in self._updates(model):
-                put(model.get_parameter(update.name), update.projected())
+            for name, projected in self._projected(model):
+                put(model.get_parameter(name), projected)
 
     def figures(self, model: Any) -> Mapping[str, float]:
         """`leak`: the norm of what updates hold of the protected part over their own; of all, and of the worst matrix.
@@ -182,10 +185,12 @@ class Osft(Method):
         `update`: the norm of the updates over that of the weights they started from.
         """
         leaks, norms, starts = [], [], []
-        for update in self._updates(model):
-            leaks.append(float((update.total - update.allowed).norm()))
-            norms.append(float(update.total.norm()))
-            starts.append(float(update.anchor.norm()))
+        for name in self._parts:
+            with exact():
+                part, anchor, update = self._since_anchor(model, name)
+                leaks.append(leaked(update, part.left, part.right, protect=self.section.protect))
+                norms.append(float(update.norm()))
+                starts.append(float(anchor.norm()))
         worst = max((leak / norm for leak, norm in zip(leaks, norms, strict=True) if norm), default=0.0)
         total = math.hypot(*norms)
         leak = math.hypot(*leaks) / total if total else 0.0
@@ -197,8 +202,13 @@ class Osft(Method):
         return {**parts, _SINCE: torch.tensor(self._since)}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take back the subspaces; those of `prepare` may differ in their last bits on another machine."""
-        self._parts = _subspaces(state)
+        """Take back the subspaces; those of `prepare` may differ in their last bits on another machine.
+
+        Raises:
+            KeyError: The state lacks something.
+        """
+        found = _subspaces(state)
+        self._parts = {name: found[name] for name in self._parts}
         self._since = int(state[_SINCE])
 
     def export(self, model: Any) -> Any:
@@ -206,16 +216,21 @@ class Osft(Method):
         if self._since == 0:
             return model
         kinds = {name: model.get_parameter(name).dtype for name in self._parts}
-        return twin(model, {each.name: each.projected().to(kinds[each.name]) for each in self._updates(model)})
+        return twin(model, {name: value.to(kinds[name]) for name, value in self._projected(model)})
 
-    def _updates(self, model: Any) -> Iterator[_Update]:
+    def _projected(self, model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield each matrix as it is allowed to be, float32."""
         for name in self._parts:
-            part = self._on_device(model, name)
             with exact():
-                anchor = part.anchor.float()
-                total = whole(model.get_parameter(name)).detach().float() - anchor
-                allowed = project(total, part.left, part.right, protect=self.section.protect)
-            yield _Update(name, anchor, total, allowed)
+                part, anchor, total = self._since_anchor(model, name)
+                allowed = anchor + project(total, part.left, part.right, protect=self.section.protect)
+            yield name, allowed
+
+    def _since_anchor(self, model: Any, name: str) -> tuple[Subspace, torch.Tensor, torch.Tensor]:
+        """What is protected of a matrix, its anchor, and all that was added to that, float32."""
+        part = self._on_device(model, name)
+        anchor = part.anchor.float()
+        return part, anchor, whole(model.get_parameter(name)).detach().float() - anchor
 
     def _on_device(self, model: Any, name: str) -> Subspace:
         """The subspace of a matrix, moved once to where the trainer has put its weights."""
@@ -248,10 +263,18 @@ class Osft(Method):
     def _earlier(self, targets: list[str]) -> dict[str, Subspace]:
         if self.section.continues is None:
             return {}
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self._base / self.section.continues
-        found = _subspaces(load_file(path)) if path.is_file() else {}
+        try:
+            found = _subspaces(load_file(path)) if path.is_file() else {}
+        except (SafetensorError, KeyError) as error:
+            raise RecipeError(
+                f"train.method.continues: got {self.section.continues!r}, which cannot be read ({error}), expected the"
+                " state of an osft training",
+                hint="name the file `method.safetensors` of its last checkpoint",
+            ) from error
         if missing := [name for name in targets if name not in found]:
             raise RecipeError(
                 f"train.method.continues: got {self.section.continues!r} without `{missing[0]}`,"

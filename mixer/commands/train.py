@@ -1,6 +1,7 @@
 """`mixer train`: from a Run to a trained model."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ def train(
         str | None, typer.Option(help="Folder below RUN/checkpoints. Default: the method.", show_default=False)
     ] = None,
     base: Annotated[
-        Path, typer.Option(help="Folder that the recipe's relative paths start from: the recipe's own.")
+        Path, typer.Option(help="Folder that the recipe's relative paths start from, usually that of the recipe file.")
     ] = Path(),
     schedule: Annotated[
         bool, typer.Option("--schedule", help="Print the learning rate by tokens seen, and train nothing.")
@@ -44,7 +45,7 @@ def train(
     from functools import partial
 
     from curricula.closed_loop import before_stage, check_validation
-    from curricula.instruct import instruct_job
+    from curricula.instruct import check_instruct, instruct_job
     from curricula.job import job_of, settings_of
     from curricula.parallel import world
     from curricula.retention.guard import open_guard
@@ -64,9 +65,10 @@ def train(
     if schedule:
         typer.echo("\n".join(f"{seen}\t{rate:.6g}" for seen, rate in job.schedule.table()))
         return
-    again = f"mixer train {run}" + (f" --method {method}" if method else "") + (f" --name {name}" if name else "")
+    check_instruct(settings, job.base, base=base)
     with world() as here:
         tell = say if here.is_first else _silent
+        again = _again(here.size, run, method=method, name=name, base=base) + spelled(None, set_)
 
         def next_stage(stage: str, _: Any) -> None:
             if here.is_first:
@@ -79,11 +81,20 @@ def train(
             job = instruct_job(run, job, settings.instruct, base=base, store=store(), say=tell)
             done = run_training(job, world=here, say=tell)
     if here.is_first:
-        _show(done, job, again=again + spelled(None, set_), json_=json_)
+        _show(done, job, again=again, json_=json_)
     if done.is_cut:
         raise typer.Exit(_GATE_FAILED)
     if done.folder is None:
         raise typer.Exit(_STOPPED + (done.signal or 0))
+
+
+def _again(processes: int, run: Path, *, method: str | None, name: str, base: Path) -> str:
+    """The command that goes on with this training, for a shell in the same folder."""
+    start = ["mixer"] if processes == 1 else ["torchrun", "--nproc-per-node", str(processes), "-m", "mixer.cli"]
+    words = [*start, "train", str(run), "--name", name]
+    words += ["--method", method] if method else []
+    words += ["--base", str(base)] if base != Path() else []
+    return shlex.join(words)
 
 
 def _silent(_: str) -> None:
