@@ -162,7 +162,7 @@ def table(pythons):
             _, _, record = case(name, pythons, tokens=tokens, documents=long, length=4)
             edges.append(record["dtype"])
         for packing in ("concat_and_chunk", "best_fit"):
-            for mode in ("premixed", "blended") if name != "llmc" else ("premixed",):
+            for mode in ("premixed", "blended") if name not in ("llmc", "arrow") else ("premixed",):
                 case(name, pythons, packing=packing, mode=mode)
         row = (name, "equal", reader, identical(name, pythons), "files" if documents else "EOS in row")
         print(" | ".join((*row, *(edges or ["-"] * 4), "equal", at_the_limit(name, pythons))), flush=True)

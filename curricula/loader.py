@@ -7,6 +7,7 @@ step. A step takes whole sequences, never past the end of a stage; each of sever
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import xxhash
 
@@ -103,20 +104,38 @@ def batch_of(rows: Sequence[Row], numbers: Sequence[int]) -> Batch:
     ids = np.stack([row.ids for row in rows])
     weights = np.stack([row.weights for row in rows])
     bounds = np.concatenate([*(row.starts + number * length for number, row in enumerate(rows)), [ids.size]])
-    sizes = np.diff(bounds)
-    positions = np.arange(ids.size) - np.repeat(bounds[:-1], sizes)
-    places = np.flatnonzero(weights)
+    positions, places, targets, kept = _laid_out(ids.ravel(), weights.ravel(), bounds)
     return Batch(
         ids=ids,
         positions=positions.reshape(ids.shape),
         bounds=bounds.astype(np.int32),
-        longest=int(sizes.max()),
+        longest=int(np.diff(bounds).max()),
         places=places,
-        targets=ids.ravel()[places + 1],
-        weights=weights.ravel()[places],
+        targets=targets,
+        weights=kept,
         rows=np.array(numbers, np.int64),
         tokens=np.array([row.tokens for row in rows], np.int64),
     )
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _laid_out(
+    ids: np.ndarray, weights: np.ndarray, bounds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of all tokens; places, targets and weights of those that predict: one pass, where numpy makes six."""
+    positions = np.empty(len(ids), np.int64)
+    for document in range(len(bounds) - 1):
+        first = bounds[document]
+        for i in range(first, bounds[document + 1]):
+            positions[i] = i - first
+    count = np.count_nonzero(weights)
+    places, targets, kept = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.float32)
+    n = 0
+    for i in range(len(weights)):
+        if weights[i] != 0:
+            places[n], targets[n], kept[n] = i, ids[i + 1], weights[i]
+            n += 1
+    return positions, places, targets, kept
 
 
 def batches_of(rows: Rows, picked: np.ndarray, *, rank: int, size: int, micro_batch: int) -> Iterator[Batch]:

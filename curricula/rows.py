@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numba
 import numpy as np
 import polars as pl
 
@@ -73,9 +74,15 @@ def weights_of(length: int, offsets: np.ndarray, lengths: np.ndarray) -> np.ndar
         >>> weights_of(6, np.array([0, 3]), np.array([3, 2])).tolist()
         [1.0, 1.0, 0.0, 1.0, 0.0, 0.0]
     """
+    weights: np.ndarray = _weights(length, np.asarray(offsets, np.int64), np.asarray(lengths, np.int64))
+    return weights
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _weights(length: int, offsets: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     weights = np.zeros(length, np.float32)
-    for offset, size in zip(offsets.tolist(), lengths.tolist(), strict=True):
-        weights[offset : offset + size - 1] = 1.0
+    for span in range(len(offsets)):
+        weights[offsets[span] : offsets[span] + lengths[span] - 1] = 1.0
     return weights
 
 
@@ -86,12 +93,21 @@ def starts_of(length: int, offsets: np.ndarray, lengths: np.ndarray) -> np.ndarr
         >>> starts_of(6, np.array([0, 3]), np.array([3, 2])).tolist()
         [0, 3, 5]
     """
+    starts: np.ndarray = _starts(length, np.asarray(offsets, np.int64), np.asarray(lengths, np.int64))
+    return starts
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _starts(length: int, offsets: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     places = np.zeros(2 * len(offsets) + 1, np.int64)
     places[1::2], places[2::2] = offsets, offsets + lengths
     places.sort()
-    is_new = places < length
-    is_new[1:] &= places[1:] > places[:-1]
-    return places[is_new]
+    count = 1
+    for place in places[1:]:
+        if places[count - 1] < place < length:
+            places[count] = place
+            count += 1
+    return places[:count].copy()
 
 
 class Shards:
