@@ -85,6 +85,11 @@ RAISES: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
         ValueError,
         "a path or hub id, or a mapping with `path`",
     ),
+    "benchmark files": (
+        lambda _: recipe.Decontaminate.model_validate({"against": [5]}),
+        ValueError,
+        "a file or glob, or a mapping with `path`",
+    ),
     "no file": (lambda folder: recipe_file.load(folder / "no.yaml"), RecipeError, r"no\.yaml: no such file$"),
     "folder": (recipe_file.load, RecipeError, ": is a directory$"),
     "too long": (
