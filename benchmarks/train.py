@@ -43,6 +43,7 @@ METHODS = {
     "block_expansion": "{kind: block_expansion, groups: 6}",
     "osft": "{kind: osft}",
     "lora": "{kind: lora}",
+    "lora_16": "{kind: lora, rank: 16}",
 }
 ARMS = {name: [f"train.method={method}"] for name, method in METHODS.items()} | {
     "unmasked": ["train.method={kind: plain}", "train.document_mask=false"]
@@ -219,7 +220,9 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arguments.arms}
     for _ in range(arguments.rounds):
         for arm in arguments.arms:
-            found[arm].append(measure(arguments, arm))
+            found[arm].append(one := measure(arguments, arm))
+            told = ", ".join(f"{one['tokens'] / seconds:.1f}" for seconds in one["times"])
+            print(f"{arm}: {told} tokens/s by step, {one['memory'] / 2**30:.2f} GiB", file=sys.stderr, flush=True)
     rates = {arm: median(one["tokens"] / t for one in many for t in one["times"][1:]) for arm, many in found.items()}
     memory = {arm: max(one["memory"] for one in many) for arm, many in found.items()}
     for arm in arguments.arms:

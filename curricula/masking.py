@@ -170,7 +170,14 @@ def _one_by_one(
     window: int | None,
     shared: bool,
 ) -> Tensor:
-    """Attention a document at a time; (tokens, heads, width) each, as the result."""
+    """Attention a document at a time; (tokens, heads, width) each, as the result.
+
+    A CPU computes it in float32: its bfloat16 kernels are made anew for every length, which takes longer than to use
+    them, and documents have all lengths.
+    """
+    dtype = flat[0].dtype
+    if not flat[0].is_cuda and dtype in (torch.bfloat16, torch.float16):
+        flat = [part.float() for part in flat]
     # split, not slices: the gradient of a split is one concatenation, that of a slice a whole tensor of zeros.
     pieces = zip(*(torch.split(part, list(lengths)) for part in flat), strict=True)
     found = []
@@ -189,7 +196,7 @@ def _one_by_one(
             enable_gqa=shared,
         )
         found.append(out.squeeze(0).transpose(0, 1))
-    return torch.cat(found)
+    return torch.cat(found).to(dtype)
 
 
 def _band(size: int, window: int, device: torch.device) -> Tensor:
