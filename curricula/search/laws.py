@@ -4,7 +4,8 @@ Shares, not tokens, are their variables, so each holds for the model and the tok
 for other budgets, where the runs had several. Points are (n, columns) float64, losses (n,) in nats or bits, above zero.
 
 Fits minimise the Huber loss of log(predicted / measured), see `curricula.search.huber`. Where a law is linear in some
-of its parameters, starts are a grid over the others, with the linear ones solved for; or a previous fit is the only start.
+of its parameters, starts are a grid over the others, with the linear ones solved for; or a previous fit is the only
+start.
 """
 
 import itertools
