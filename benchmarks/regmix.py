@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
-from curricula.laws import MixingLaw
+from curricula.search.laws import MixingLaw
 
 
 def table(path: Path) -> dict[str, np.ndarray]:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from curricula.laws import DCpt, MixingLaw, PowerLaw
-from curricula.results import Result
-from curricula.stock import Stock
-from curricula.sweep import analyse, jobs
+from curricula.search.laws import DCpt, MixingLaw, PowerLaw
+from curricula.search.results import Result
+from curricula.search.stock import Stock
+from curricula.search.sweep import analyse, jobs
 from mixer.recipe_sweep import Sweep
 
 NAMES = ("web", "books", "code", "qa")
@@ -71,7 +71,7 @@ def tolerated(rng: np.random.Generator) -> tuple[Losses, float]:
 
 def mixing(rng: np.random.Generator, sweep: Sweep) -> tuple[Losses, np.ndarray]:
     """Three slices, each helped most by one source; the best weights from the drawn laws themselves."""
-    from curricula.sweep import _question
+    from curricula.search.sweep import _question
 
     t = rng.normal(0, 0.4, (3, 4))
     t[np.arange(3), [1, 2, 3]] -= rng.uniform(0.5, 1.5, 3)

@@ -1,4 +1,4 @@
-"""How often `curricula.topic` names the discipline of an English page of a site that it never saw.
+"""How often `curricula.scores.topic` names the discipline of an English page of a site that it never saw.
 
     .venv/bin/python benchmarks/topic.py ../shared/data [CACHE]
 
@@ -25,9 +25,9 @@ import numpy as np
 import zstandard
 from lxml import html
 
-from curricula.linear import by_group, folds, score
-from curricula.phrases import pooled
-from curricula.topic import THRESHOLD, TopicModel, fitted, windows, zero_shot
+from curricula.scores.linear import by_group, folds, score
+from curricula.scores.phrases import pooled
+from curricula.scores.topic import THRESHOLD, TopicModel, fitted, windows, zero_shot
 from mixer.disciplines import FIELDS
 from mixer.embed import Encoder
 from mixer.extract import Rejected, extract

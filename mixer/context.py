@@ -31,4 +31,4 @@ Synthesize = Callable[[Context, str, Sequence[Path]], Path]
 """From the documents of a source's units to the folder of a synthetic source; `synth.synthesize`, handed in."""
 
 OpenScore = Callable[[Context, str, Mapping[str, Sequence[Path]]], Scoring]
-"""Makes a score ready, from its name and the documents of all sources that are read; `curricula.score`, handed in."""
+"""Makes a score ready, from its name and the documents of all sources that are read; `curricula.scores`, handed in."""

@@ -17,7 +17,7 @@ import pytest
 
 from curricula.order import prefix_bound
 from curricula.scheduler import Scheduler
-from curricula.score import open_score
+from curricula.scores.score import open_score
 from mixer.build import build
 from mixer.errors import PlanError, SourceError
 from mixer.recipe_file import load

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curricula import topic
-from curricula.education import train, values
+from curricula.scores import topic
+from curricula.scores.education import train, values
 
 
 def blind(texts):

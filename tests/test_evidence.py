@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from curricula.evidence import Runs, enough, gather
-from curricula.laws import DCpt, MixingLaw, PowerLaw
-from curricula.verdict import Interval
+from curricula.search.evidence import Runs, enough, gather
+from curricula.search.laws import DCpt, MixingLaw, PowerLaw
+from curricula.search.verdict import Interval
 
 SHARES = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.7])
 BEST_INSIDE = DCpt(e=2.2, b=0.9, eta=1.3, c=0.05, eps=0.03, gamma=0.7)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from curricula.scheduler import Scheduler
-from curricula.score import open_score
+from curricula.scores.score import open_score
 from mixer import recipe_problems
 from mixer.build import build
 from mixer.cli import app

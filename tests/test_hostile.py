@@ -11,7 +11,7 @@ import yaml
 import zstandard
 
 from curricula.scheduler import Scheduler
-from curricula.score import open_score
+from curricula.scores.score import open_score
 from mixer.build import build
 from mixer.errors import PlanError, SourceError
 from mixer.recipe_file import load

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curricula.kenlm import FamiliarityScorer, normalized
-from curricula.score import open_score
+from curricula.scores.kenlm import FamiliarityScorer, normalized
+from curricula.scores.score import open_score
 from mixer.context import Context
 from mixer.errors import RecipeError
 from mixer.recipe_file import load

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from curricula import huber
-from curricula.laws import CMR, CMR_TOKENS, DCpt, GeneralLoss, MixingLaw, PowerLaw
+from curricula.search import huber
+from curricula.search.laws import CMR, CMR_TOKENS, DCpt, GeneralLoss, MixingLaw, PowerLaw
 
 SHARES = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.7])[:, None]
 WEIGHTS = np.array([w for w in itertools.product(np.arange(0, 1.01, 0.25), repeat=3) if sum(w) == 1])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curricula.linear import Linear, by_group, fit, folds, held_out, load, minimise, score
+from curricula.scores.linear import Linear, by_group, fit, folds, held_out, load, minimise, score
 from mixer.errors import SourceError
 
 

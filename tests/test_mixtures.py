@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curricula.mixtures import around, at_shares
+from curricula.search.mixtures import around, at_shares
 from mixer.errors import PlanError
 
 PRIOR = {"web": 0.7, "books": 0.2, "qa": 0.1}

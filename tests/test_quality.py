@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curricula import quality
-from curricula.heuristics import DIVERSITY_WORDS, heuristics
-from curricula.quality import QualityModel, auc, hashed, load, parts, train
+from curricula.scores import quality
+from curricula.scores.heuristics import DIVERSITY_WORDS, heuristics
+from curricula.scores.quality import QualityModel, auc, hashed, load, parts, train
 from mixer.errors import RecipeError, SourceError
 
 GOOD = [f"The proof of theorem {i} follows from lemma {i} because the integral converges." for i in range(12)]

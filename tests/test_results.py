@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from curricula.results import Result, Table, key_of, read
+from curricula.search.results import Result, Table, key_of, read
 from mixer.errors import SourceError
 
 SOURCES = ("web", "qa")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curricula.learned import OpenTopic
 from curricula.scheduler import Scheduler
-from curricula.score import OpenPerplexity, open_score
+from curricula.scores.learned import OpenTopic
+from curricula.scores.score import OpenPerplexity, open_score
 from mixer.build import build
 from mixer.errors import RecipeError
 from mixer.recipe import Stage

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curricula.solve import Programme, solve
+from curricula.search.solve import Programme, solve
 from mixer.baselines import fresh_equivalent
 
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from curricula.stock import Stock, stock_of
+from curricula.search.stock import Stock, stock_of
 from mixer.plan import plan
 from mixer.recipe import Recipe
 from mixer.types import Plan, Share, StagePlan

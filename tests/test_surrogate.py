@@ -7,8 +7,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from curricula.surrogate import TrainedSurrogate
-from curricula.sweep import Job as Wanted
+from curricula.search.surrogate import TrainedSurrogate
+from curricula.search.sweep import Job as Wanted
 from mixer.cli import app
 from mixer.errors import PlanError, RecipeError
 from mixer.recipe_file import load

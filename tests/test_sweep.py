@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from curricula.laws import DCpt, MixingLaw, PowerLaw
-from curricula.question import rows_of
-from curricula.results import Result, Table
-from curricula.solve import Programme, solve
-from curricula.stock import Stock
-from curricula.sweep import analyse, jobs, slices_of, train
+from curricula.search.laws import DCpt, MixingLaw, PowerLaw
+from curricula.search.question import rows_of
+from curricula.search.results import Result, Table
+from curricula.search.solve import Programme, solve
+from curricula.search.stock import Stock
+from curricula.search.sweep import analyse, jobs, slices_of, train
 from mixer.errors import PlanError, SourceError
 from mixer.recipe_sweep import Sweep
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from curricula.laws import DCpt
+from curricula.search.laws import DCpt
 from mixer import recipe_file
 from mixer.cli import app
 from mixer.commands import sweep as command

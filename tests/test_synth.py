@@ -9,7 +9,7 @@ import pytest
 from datatrove.pipeline.inference.run_inference import InferenceConfig
 from datatrove.pipeline.inference.types import InferenceError, InferenceResult
 
-from curricula.score import open_score
+from curricula.scores.score import open_score
 from mixer.build import synthesize_only
 from mixer.errors import EngineError
 from mixer.recipe import Decontaminate, Recipe

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curricula import topic
-from curricula.phrases import Phrases, pooled
-from curricula.topic import RIDGES, Topic, TopicModel, embedded, load, train, windows, zero_shot
+from curricula.scores import topic
+from curricula.scores.phrases import Phrases, pooled
+from curricula.scores.topic import RIDGES, Topic, TopicModel, embedded, load, train, windows, zero_shot
 from mixer.embed import Encoder, is_available
 from mixer.errors import RecipeError, SourceError
 

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from curricula.model import fingerprint, model_folder
-from curricula.score import open_score
+from curricula.scores.score import open_score
 from mixer.build import synthesize_only
 from mixer.recipe import Recipe
 from synth.synthesize import Synthesizer, Weights

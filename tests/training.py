@@ -10,7 +10,7 @@ import torch
 from curricula.job import Job, job_of
 from curricula.parallel import world
 from curricula.scheduler import Scheduler
-from curricula.score import open_score
+from curricula.scores.score import open_score
 from curricula.train import train
 from mixer.build import build
 from mixer.recipe_file import load

@@ -50,7 +50,7 @@ def score_opener(synthesizer: Any) -> Any:
     """Makes scores ready; the synthesizer, where there is one, asks their teachers."""
 
     def opened(context: Any, name: str, documents: Any) -> Any:
-        from curricula.score import open_score
+        from curricula.scores.score import open_score
 
         return open_score(context, name, documents, label=synthesizer.labels if synthesizer else None)
 

@@ -28,9 +28,9 @@ def sweep(
 
     Example: mixer sweep my.yaml --losses losses.jsonl --out better.yaml
     """
-    from curricula.results import read
-    from curricula.stock import stock_of
-    from curricula.sweep import analyse, asked, slices_of
+    from curricula.search.results import read
+    from curricula.search.stock import stock_of
+    from curricula.search.sweep import analyse, asked, slices_of
     from mixer import tables
     from mixer.estimate import estimate
     from mixer.run import write_json
@@ -63,14 +63,14 @@ def sweep(
 
 
 def open_surrogate(run: Path, recipe: Any, base: Path, wanted: Any) -> Any:
-    """What trains a small model on a mixture and evaluates it, a `curricula.sweep.Surrogate`; plans all runs first."""
+    """What trains a small model on a mixture and evaluates it, a `Surrogate` of the sweep; plans all runs first."""
     if recipe.train is None or not (run / "manifest.json").is_file():
         got = "no `train`" if recipe.train is None else f"no finished Run {run}"
         raise RecipeError(
             f"{recipe.name}: got {got} and no `--losses`, expected what to train, or losses of runs made elsewhere",
             hint="add `train` and `validation`, build, and sweep again; or record losses in a file (docs/sweep.md)",
         )
-    from curricula.surrogate import TrainedSurrogate
+    from curricula.search.surrogate import TrainedSurrogate
 
     surrogate = TrainedSurrogate(run, recipe, base=base, store=store(), say=say)
     surrogate.check(wanted)
@@ -78,8 +78,8 @@ def open_surrogate(run: Path, recipe: Any, base: Path, wanted: Any) -> Any:
 
 
 def _trained(recipe: Any, base: Path, run: Path, stock: Any) -> Any:
-    from curricula.results import Table
-    from curricula.sweep import jobs, slices_of, train
+    from curricula.search.results import Table
+    from curricula.search.sweep import jobs, slices_of, train
     from mixer.run import locked
 
     wanted = jobs(recipe.sweep, stock, seed=recipe.seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from curricula.linear import read_arrays
+from curricula.scores.linear import read_arrays
 from mixer.run import digest
 
 

@@ -8,14 +8,14 @@ from typing import Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from curricula import mixtures
-from curricula.evidence import Runs, enough
-from curricula.laws import DCpt
-from curricula.question import Question, ShareQuestion, WeightsQuestion, rows_of
-from curricula.recommend import recommend
-from curricula.results import Result, Table, key_of
-from curricula.stock import Stock
-from curricula.verdict import Report
+from curricula.search import mixtures
+from curricula.search.evidence import Runs, enough
+from curricula.search.laws import DCpt
+from curricula.search.question import Question, ShareQuestion, WeightsQuestion, rows_of
+from curricula.search.recommend import recommend
+from curricula.search.results import Result, Table, key_of
+from curricula.search.stock import Stock
+from curricula.search.verdict import Report
 from mixer.baselines import natural
 from mixer.errors import PlanError, SourceError
 from mixer.mixture import leaves

@@ -3,8 +3,9 @@
 Shares, not tokens, are their variables, so each holds for the model and the token budget that its runs had; `DCpt` also
 for other budgets, where the runs had several. Points are (n, columns) float64, losses (n,) in nats or bits, above zero.
 
-Fits minimise the Huber loss of log(predicted / measured), see `curricula.huber`. Where a law is linear in some of its
-parameters, starts are a grid over the others, with the linear ones solved for; or a previous fit is the only start.
+Fits minimise the Huber loss of log(predicted / measured), see `curricula.search.huber`. Where a law is linear in some
+of its parameters, starts are a grid over the others, with the linear ones solved for; or a previous fit is the only
+start.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 from scipy.optimize import nnls
 
-from curricula import huber
+from curricula.search import huber
 
 _NOTHING = 1e-12
 _LARGEST_POWER = 5.0

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import chi2
 
-from curricula.laws import Law
 from curricula.order import seed_of
+from curricula.search.laws import Law
 
 _LARGEST_RESIDUAL = 0.5
 """Of a redrawn run, in log loss; only far tails of few runs are beyond."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curricula import causal, difficulty, heuristics, kenlm, learned
-from curricula.learned import Documents, Label
+from curricula import causal, difficulty
 from curricula.model import fingerprint, model_folder
+from curricula.scores import heuristics, kenlm, learned
+from curricula.scores.learned import Documents, Label
 from mixer.context import Context
 from mixer.errors import RecipeError
 from mixer.recipe_scores import Education, KenLM, Perplexity, Quality, Text, Topic

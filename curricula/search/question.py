@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curricula.laws import DCpt, Law, MixingLaw, PowerLaw
-from curricula.solve import Programme, solve
+from curricula.search.laws import DCpt, Law, MixingLaw, PowerLaw
+from curricula.search.solve import Programme, solve
 from mixer.errors import PlanError
 
 _STEPS = 2001

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from curricula.evidence import Evidence, Runs, enough, gather
-from curricula.question import Choice, Laws, Question
-from curricula.stock import Stock
-from curricula.verdict import LEVEL, Interval, Report, Row, Tried, Verdict
+from curricula.search.evidence import Evidence, Runs, enough, gather
+from curricula.search.question import Choice, Laws, Question
+from curricula.search.stock import Stock
+from curricula.search.verdict import LEVEL, Interval, Report, Row, Tried, Verdict
 
 _MOST_ASTRAY = (1 - LEVEL) / 2
 """Share of the replicates that may find no answer, or one at an end of what was tried."""

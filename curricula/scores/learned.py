@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import polars as pl
 
-from curricula import education, quality, topic
+from curricula.scores import education, quality, topic
 from mixer import disciplines, embed
 from mixer.context import Context
 from mixer.errors import RecipeError

@@ -14,7 +14,7 @@ from curricula.loader import Loader, Track
 from curricula.order import order
 from curricula.parallel import world
 from curricula.schedule import schedule_of
-from curricula.sweep import Job as Wanted
+from curricula.search.sweep import Job as Wanted
 from curricula.train import train
 from curricula.validation import validate
 from curricula.workbench import open_bench, settled

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from curricula import linear
-from curricula.linear import Linear
-from curricula.phrases import Phrases, pooled, unit
-from curricula.phrases import load as load_phrases
+from curricula.scores import linear
+from curricula.scores.linear import Linear
+from curricula.scores.phrases import Phrases, pooled, unit
+from curricula.scores.phrases import load as load_phrases
 from mixer.embed import Embed, Encoder
 from mixer.errors import RecipeError, SourceError
 from mixer.run import digest, read_json, staged, write_json

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from curricula.linear import folds, minimise, read_arrays
+from curricula.scores.linear import folds, minimise, read_arrays
 from mixer.dedup import shingles
 from mixer.errors import RecipeError, SourceError
 from mixer.run import digest, read_json, staged, write_json

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from curricula import linear
-from curricula.linear import Linear
-from curricula.topic import TopicModel, embedded
+from curricula.scores import linear
+from curricula.scores.linear import Linear
+from curricula.scores.topic import TopicModel, embedded
 from mixer.embed import Embed, Encoder
 
 VERSION = 1
