@@ -1,11 +1,12 @@
 """What only the whole recipe shows to be wrong with its retention; reads the plain tree."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from mixer.recipe_retention import Slice
 from mixer.recipe_section import Section
+from mixer.recipe_tree import Unknown, stages_by_name, stages_of
 from mixer.recipe_yaml import Problem, Spot
 
 _KEY = "[key]"
@@ -13,7 +14,6 @@ _WRAPPERS = {".gz", ".zst"}
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text", ".md": "text"}
 """Ending of a slice's file -> kind of source that reads it."""
 _OF_FILES = ("field", "format", "split")
-Unknown = Callable[..., str]
 
 
 def kind_of(path: str) -> str | None:
@@ -65,7 +65,7 @@ def _slice(spot: Spot, own: Mapping[str, Any], tree: Mapping[str, Any], unknown:
         yield from _held_out(spot, own, tree, unknown)
     else:
         yield from _files(spot, own)
-    stages = _named(tree.get("stages"))
+    stages = stages_by_name(tree)
     if isinstance(own.get("stage"), str) and own["stage"] not in stages:
         where = (*spot, "stage")
         yield Problem(where, unknown("stage", own["stage"], list(stages), plural="stages"), where)
@@ -151,8 +151,7 @@ def _known_replay(spot: Spot, guard: Mapping[str, Any], tree: Mapping[str, Any],
 
 def _replay(spot: Spot, guard: Mapping[str, Any], tree: Mapping[str, Any]) -> Iterator[Problem]:
     where = (*spot, "on_forgetting")
-    listed = tree.get("stages")
-    stages = [stage for stage in (listed if isinstance(listed, list) else []) if isinstance(stage, dict)]
+    stages = [stage for _, stage in stages_of(tree)]
     if guard.get("replay") is None and not any(stage.get("replay") for stage in stages):
         yield Problem(where, "got no stage with `replay` and no `replay` here, expected the sources to raise", where)
     for stage in stages:
@@ -171,8 +170,3 @@ def _ramps(mixture: Any) -> list[str]:
     if {"from", "to"} & set(mixture):
         return ["a ramp"]
     return next((found for value in values if (found := _ramps(value))), [])
-
-
-def _named(stages: Any) -> dict[str, Any]:
-    listed = stages if isinstance(stages, list) else []
-    return {stage["name"]: stage for stage in listed if isinstance(stage, dict) and isinstance(stage.get("name"), str)}

@@ -1,10 +1,11 @@
 """What only the whole recipe shows to be wrong with its scores and the filters that use them; reads the plain tree."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mixer.recipe_scores import COLUMNS
+from mixer.recipe_tree import Unknown
 from mixer.recipe_yaml import Problem, Spot, show
 from mixer.where import parse
 from mixer.where_tokens import WhereError
@@ -14,7 +15,6 @@ _EXAMPLES = ("positive", "negative")
 _COLUMN = re.compile(r"\w+(?:\.\w+)?")
 _UNKNOWN = "unknown"
 """What `topic` calls a document of no label; no label may have that name."""
-Unknown = Callable[..., str]
 
 
 def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:

@@ -7,12 +7,12 @@ from typing import Any
 from mixer.recipe_scores import COLUMNS
 from mixer.recipe_scores_problems import not_scored
 from mixer.recipe_stage import REST
+from mixer.recipe_tree import Unknown, stages_of
 from mixer.recipe_yaml import Problem, Spot, show
 
 _KEY = "[key]"
 _PRESET_WORDS = ("temperature", "unimax")
 _ALL = [0.0, 1.0]
-Unknown = Callable[..., str]
 Nearest = Callable[[str, Iterable[str]], str | None]
 
 
@@ -49,13 +49,6 @@ def find(tree: Mapping[str, Any], unknown: Unknown, nearest: Nearest) -> Iterato
     yield from _topics(leaves, tree, unknown)
     yield from _kept(stages)
     yield from _validated(tree, sources, unknown)
-
-
-def stages_of(tree: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
-    """The stages that are mappings, with their places."""
-    stages = tree.get("stages")
-    listed = stages if isinstance(stages, list) else []
-    return [(index, stage if isinstance(stage, dict) else {}) for index, stage in enumerate(listed)]
 
 
 def leaves_of(stage: Mapping[str, Any], index: int, sources: Mapping[str, Any]) -> Iterator[Leaf]:

@@ -1,15 +1,15 @@
 """What only the whole recipe shows to be wrong with its search for a mixture; reads the plain tree."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from mixer.recipe_section import Count
+from mixer.recipe_tree import Unknown, stages_by_name
 from mixer.recipe_yaml import Problem, Spot
 
 _REPLAY = "replay"
-Unknown = Callable[..., str]
 
 
 def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
@@ -22,12 +22,7 @@ def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
     sweep = tree.get("sweep")
     if not isinstance(sweep, dict):
         return
-    listed = tree.get("stages")
-    stages = {
-        stage["name"]: stage
-        for stage in (listed if isinstance(listed, list) else [])
-        if isinstance(stage, dict) and isinstance(stage.get("name"), str)
-    }
+    stages = stages_by_name(tree)
     name, vary = sweep.get("stage"), sweep.get("vary")
     spot: Spot = ("sweep", "stage")
     if isinstance(name, str) and name not in stages:

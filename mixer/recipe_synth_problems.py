@@ -5,6 +5,7 @@ from typing import Any
 
 from mixer.recipe_section import PACKAGED
 from mixer.recipe_synth import Model, Verify
+from mixer.recipe_tree import members_of
 from mixer.recipe_yaml import Problem, Spot, show
 
 CHECKS = (
@@ -24,22 +25,17 @@ def find(tree: Mapping[str, Any], unknown: Any) -> Iterator[Problem]:
         tree: The recipe as plain values.
         unknown: Words for a name that nobody knows; `recipe_problems.unknown`.
     """
-    sources, models, synth = (_section(tree, key) for key in ("sources", "models", "synth"))
+    sources, models, synth = (members_of(tree, key) for key in ("sources", "models", "synth"))
     synthetic = {name: source for name, source in sources.items() if source.get("kind") == "synth"}
     yield from _sources(sources, synthetic, synth, unknown)
     yield from _tasks(synth, synthetic, models, unknown)
-    teachers = [score.get("teacher") for score in _section(tree, "scores").values()]
+    teachers = [score.get("teacher") for score in members_of(tree, "scores").values()]
     users = [*synth.values(), *(teacher for teacher in teachers if isinstance(teacher, dict))]
     used = [user.get("model") for user in users]
     for name, model in models.items():
         yield from _model(("models", name), model)
         if name not in used:
             yield Problem(("models", name), f"model `{name}` is used by no task; remove it", ("models", name, _KEY))
-
-
-def _section(tree: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]:
-    value = tree.get(key)
-    return {name: part for name, part in value.items() if isinstance(part, dict)} if isinstance(value, dict) else {}
 
 
 def _sources(

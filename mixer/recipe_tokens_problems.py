@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mixer.recipe import TokenizerSpec
-from mixer.recipe_stage_problems import leaves_of, stages_of
+from mixer.recipe_stage_problems import leaves_of
+from mixer.recipe_tree import members_of, stages_of
 from mixer.recipe_yaml import Problem, Spot, show
 
 _NO_TEXT = "holds token ids, no text"
@@ -17,13 +18,13 @@ def find(tree: Mapping[str, Any]) -> Iterator[Problem]:
     Args:
         tree: The recipe as plain values.
     """
-    sources = _section(tree, "sources")
+    sources = members_of(tree, "sources")
     tokens = {name: source for name, source in sources.items() if source.get("kind") == "tokens"}
     if not tokens:
         return
     yield from _ends(tokens, tree)
     yield from _written(sources, tokens)
-    yield from _scored(_section(tree, "scores"), tokens)
+    yield from _scored(members_of(tree, "scores"), tokens)
     for index, stage in stages_of(tree):
         yield from _ordered(stage, ("stages", index), tokens)
         for leaf in leaves_of(stage, index, sources) if "resample" not in stage else ():
@@ -32,11 +33,6 @@ def find(tree: Mapping[str, Any]) -> Iterator[Problem]:
                 yield Problem(spot, f"`{leaf.name}` {_NO_TEXT} to tell topics by; give it a plain weight", spot)
     yield from _checked(tree, tokens)
     yield from _exported(tree, tokens)
-
-
-def _section(tree: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]:
-    value = tree.get(key)
-    return {name: part for name, part in value.items() if isinstance(part, dict)} if isinstance(value, dict) else {}
 
 
 def _ends(tokens: Mapping[str, Mapping[str, Any]], tree: Mapping[str, Any]) -> Iterator[Problem]:

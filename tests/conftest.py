@@ -19,3 +19,9 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real input at {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def no_waiting_for_the_disk(monkeypatch) -> None:
+    """Hundreds of small files would each wait for it; who asks for this cuts no power."""
+    monkeypatch.setattr("os.fsync", lambda _: None)

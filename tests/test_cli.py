@@ -8,16 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from mixer.cli import app
 from tests import toys
+from tests.command import mixer
 
 ROOT = Path(__file__).parents[1]
-
-
-def mixer(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from mixer.exports.verify import verify
 from mixer.recipe_exports import Export
 from tests import toy_run
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+
 FORMATS = tuple(POLICIES)
 TOKENS = tuple(name for name in FORMATS if name != "jsonl")
 MODES = [
@@ -33,12 +35,6 @@ MODES = [
 @pytest.fixture
 def run(tmp_path) -> Path:
     return tmp_path / "run"
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
-    """Hundreds of small files would each wait for it; nothing here cuts the power."""
-    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 def written(run: Path, recipe, name: str, **options) -> tuple[Path, dict]:

@@ -16,14 +16,11 @@ from mixer.recipe_exports import Export
 from mixer.run import file_hash
 from tests import toy_run
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+
 
 class Cut(BaseException):
     """What stops an export here."""
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from curricula.scheduler import Scheduler
 from curricula.scores.score import open_score
 from mixer import recipe_problems
 from mixer.build import build
-from mixer.cli import app
 from mixer.errors import ShardError
 from mixer.exports import theirs
 from mixer.exports.export import export
@@ -22,6 +20,7 @@ from mixer.recipe_exports import Export
 from mixer.recipe_file import load
 from mixer.replan import open_run
 from tests import toy_run, toys
+from tests.command import mixer
 
 
 def built(folder: Path, run: str = "run", **changes) -> list[str]:
@@ -39,10 +38,6 @@ def built(folder: Path, run: str = "run", **changes) -> list[str]:
         say=said.append,
     )
     return [line for line in said if " export " in line]
-
-
-def mixer(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_a_build_writes_the_recipes_exports_once_and_drops_those_it_no_longer_asks_for(tmp_path):

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from curricula.search.laws import DCpt
 from mixer import recipe_file
-from mixer.cli import app
 from mixer.commands import sweep as command
+from tests.command import mixer
 
 RECIPE = """\
 # mixer sweep science.yaml --losses losses.jsonl
@@ -39,10 +38,6 @@ GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.7)
 
 def loss(qa: float, rng: np.random.Generator) -> float:
     return float(LAW.predict(np.array([[qa]]))[0] * np.exp(0.002 * rng.standard_normal()))
-
-
-def mixer(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
