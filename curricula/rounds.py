@@ -164,7 +164,8 @@ def resample(run: Path, folder: Path, *, only: str | None = None, say: Say) -> l
         again = [stage for stage in recipe.stages if isinstance(stage, ResampleStage) and stage.resample.needs_losses]
         waiting = [stage for stage in again if only in (None, stage.name)]
         if not waiting:
-            raise RecipeError(f"{run}: got no stage that waits for losses, expected one with `resample: {{by: loss}}`")
+            told = f"{run}: got no stage that waits for losses, expected one with `resample: {{by: loss}}`"
+            raise RecipeError(told, hint="add such a stage and build again, which takes seconds")
         planned = plan_of(run, recipe, pools_of_run(run, recipe), say)
         earlier = {stage.resample.stage for stage in waiting}
         needed = [each for each in planned.stages if each.stage in earlier and each.resample is None]

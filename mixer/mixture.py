@@ -156,14 +156,9 @@ def _mixed(mixture: Mixture, sizes: Sizes, sequences: Fraction, at: _At, where: 
         own = _preset(mixture, held, sequences, sizes.sequence_length, where)
         return {pool: share * part for name, share in own.items() for pool, part in _natural(name, sizes).items()}
     weights = {name: at.value(entry.weight if isinstance(entry, Part) else entry) for name, entry in mixture.items()}
-    total = sum(weights.values())
-    if not total:
-        raise PlanError(
-            f"{where}: got weights that are all 0 at {float(at.place):g} of the stage, expected one above 0"
-        )
     found: Shares = {}
-    for name, entry in mixture.items():
-        share = weights[name] / total
+    for name, share in _parted(weights, at, where).items():
+        entry = mixture[name]
         if isinstance(entry, Part) and entry.mixture is not None:
             inner = _mixed(entry.mixture, sizes, share * sequences, at, f"{where}.{name}.mixture")
         elif isinstance(entry, Part) and entry.topics is not None:
@@ -181,12 +176,18 @@ def _by_topic(source: str, entry: Part, sizes: Sizes, sequences: Fraction, at: _
         held = {pool: sizes.available[pool] for pool in sizes.pools(source)}
         return _preset(entry.topics, held, sequences, sizes.sequence_length, where)
     weights = {f"{source}/{topic}": at.value(weight) for topic, weight in (entry.topics or {}).items()}
+    return _parted(weights, at, where)
+
+
+def _parted(weights: Mapping[str, Fraction], at: _At, where: str) -> Shares:
+    """What each weight is of their sum."""
     total = sum(weights.values())
     if not total:
         raise PlanError(
-            f"{where}: got weights that are all 0 at {float(at.place):g} of the stage, expected one above 0"
+            f"{where}: got weights that are all 0 at {float(at.place):g} of the stage, expected one above 0",
+            hint="let one of its ramps end above 0, or begin there",
         )
-    return {pool: weight / total for pool, weight in weights.items()}
+    return {name: weight / total for name, weight in weights.items()}
 
 
 def _natural(source: str, sizes: Sizes) -> Shares:

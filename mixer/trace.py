@@ -134,7 +134,8 @@ def trace_shard(run: Path, encoder: Encoder, *, shard: str, offset: int) -> Trac
         raise SourceError(f"--shard: got {shard!r}, expected such as `{source}/00000.bin`", hint="look into RUN/shards")
     length = index_of(run / "shards" / source)["sequence_length"]
     if not 0 <= offset < found[0]["sequences"] * length:
-        raise SourceError(f"--offset: got {offset:,}, expected 0 to {found[0]['sequences'] * length - 1:,}")
+        told = f"--offset: got {offset:,}, expected 0 to {found[0]['sequences'] * length - 1:,}"
+        raise SourceError(told, hint="tokens of a shard count from 0")
     sequence = found[0]["first_sequence"] + offset // length
     found_there = Trace(None, None, source, sequence, list(origins(run, encoder, source, sequence)))
     return asked(run, encoder, found_there, offset % length)

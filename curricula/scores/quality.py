@@ -115,7 +115,8 @@ def load(folder: Path) -> QualityModel:
     try:
         stored = read_json(folder / "quality.json") or {}
     except ValueError as error:
-        raise SourceError(f"{folder / 'quality.json'}: got damaged JSON, expected a quality model") from error
+        told = f"{folder / 'quality.json'}: got damaged JSON, expected a quality model"
+        raise SourceError(told, hint="train the quality model again") from error
     if stored.get("version") != VERSION or found["weights"].shape[1:] != (BUCKETS,):
         raise SourceError(
             f"{folder}: got a quality model of version {stored.get('version')} with weights "
@@ -170,11 +171,13 @@ def _check(
 ) -> None:
     counts = (len(positives), len(negatives))
     if not all(counts):
-        raise RecipeError(f"quality: examples: got {counts[0]} positives and {counts[1]} negatives, expected both")
+        told = f"quality: examples: got {counts[0]} positives and {counts[1]} negatives, expected both"
+        raise RecipeError(told, hint="`positive` and `negative` each name a source that has documents left")
     if groups and counts != (len(groups[0]), len(groups[1])):
         raise RecipeError(
             f"quality: groups: got {len(groups[0])} and {len(groups[1])}, "
-            f"expected one a text: {counts[0]} and {counts[1]}"
+            f"expected one a text: {counts[0]} and {counts[1]}",
+            hint="give each text its group, or none of them",
         )
 
 

@@ -110,7 +110,8 @@ def load(folder: Path) -> TopicModel:
     try:
         stored = read_json(folder / "topic.json") or {}
     except ValueError as error:
-        raise SourceError(f"{folder / 'topic.json'}: got damaged JSON, expected a topic model") from error
+        told = f"{folder / 'topic.json'}: got damaged JSON, expected a topic model"
+        raise SourceError(told, hint="train the topic model again") from error
     if stored.get("version") != VERSION:
         raise SourceError(
             f"{folder}: got a topic model of version {stored.get('version')}, expected {VERSION}",
@@ -243,10 +244,12 @@ def _check_seeds(
     if not len(texts) == len(labels) == len(groups):
         raise RecipeError(
             f"topic: seeds: got {len(texts)} texts, {len(labels)} labels and {len(groups)} groups, "
-            "expected the same number of each"
+            "expected the same number of each",
+            hint="give each seed its label and its group",
         )
     if descriptions and (lacking := sorted(set(labels) - set(descriptions))):
-        raise RecipeError(f"topic: descriptions: got none of {', '.join(lacking)}, expected one of each label")
+        told = f"topic: descriptions: got none of {', '.join(lacking)}, expected one of each label"
+        raise RecipeError(told, hint="describe each label, or none")
 
 
 def _check_labels(labels: Sequence[str] | Mapping[str, str]) -> None:

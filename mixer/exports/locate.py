@@ -40,6 +40,8 @@ _ENDINGS = {
     "arrow": ".arrow",
     "webdataset": ".tar",
 }
+_NAMED = f"{RECORD} of the export names its files"
+_COUNTED = "ids of a file count from 0, headers left out"
 _IN_FOLDERS = ("nanotron", "torchtitan", "mds", "litdata", "arrow")
 
 
@@ -62,7 +64,7 @@ def trace_file(run: Path, recipe: Recipe, encoder: Encoder, *, file: Path, offse
     if wanted.is_text:
         raise SourceError(f"--file: got {file}, a file of texts", hint="a row names its document: mixer why RUN ID")
     if not name.endswith(_ENDINGS[wanted.format]):
-        raise SourceError(f"--file: got {file}, expected a file with ids, `{_ENDINGS[wanted.format]}`")
+        raise SourceError(f"--file: got {file}, expected a file with ids, `{_ENDINGS[wanted.format]}`", hint=_NAMED)
     _check_size(file, offset, record["files"][name]["bytes"])
     with tempfile.TemporaryDirectory() as scratch:
         exported = training(run, recipe, Path(scratch))
@@ -90,7 +92,8 @@ def _export_of(file: Path) -> tuple[Path, str, Told]:
 
 def _check_size(file: Path, offset: int, expected: int) -> None:
     if not file.is_file() or offset < 0:
-        raise SourceError(f"--file: got {file} at {offset:,}, expected a file that is there, and 0 or more")
+        told = f"--file: got {file} at {offset:,}, expected a file that is there, and 0 or more"
+        raise SourceError(told, hint=_NAMED)
     if file.stat().st_size != expected:
         raise ExportError(f"{file}: got {file.stat().st_size:,} bytes, expected {expected:,}", hint="export it again")
 
@@ -137,7 +140,7 @@ def _row_of(file: Path, own: str, offset: int, rows: Rows, record: Told) -> tupl
     before = int(record["format"] == "llmc" and record["frame"] == "before")
     last = _rows_in(file, record) * length - 1 + before
     if not before <= offset <= last:
-        raise SourceError(f"--offset: got {offset:,}, expected {before:,} to {last:,}")
+        raise SourceError(f"--offset: got {offset:,}, expected {before:,} to {last:,}", hint=_COUNTED)
     return (offset - before) // length, (offset - before) % length
 
 
@@ -151,7 +154,7 @@ def _without_padding(own: str, offset: int, rows: Rows) -> tuple[int, int]:
             place = int(found.length[:at].sum()) + offset - (int(ends[at - 1]) if at else held)
             return first + place // length, place % length
         held, first = int(ends[-1]), first + int(found.sequence[-1]) + 1
-    raise SourceError(f"--offset: got {offset:,}, expected 0 to {held - 1:,} of `{own}`")
+    raise SourceError(f"--offset: got {offset:,}, expected 0 to {held - 1:,} of `{own}`", hint=_COUNTED)
 
 
 def _sequence(
@@ -167,7 +170,8 @@ def _sequence(
     if wanted.format in placed:
         row = int(placed[wanted.format](len(rows), wanted.shuffle_seed)[row])
     if row == len(rows):
-        raise SourceError("--offset: got a token of the entry that is padding, expected one of a sequence")
+        told = "--offset: got a token of the entry that is padding, expected one of a sequence"
+        raise SourceError(told, hint="nothing is trained on it; ask for another place")
     names = list(exported.stages)
     staged = module(wanted.format).staged
     for stage in [names[int(own.partition("-")[0])]] if staged else names:
