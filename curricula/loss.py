@@ -18,8 +18,8 @@ from torch.nn.functional import cross_entropy, linear
 
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
 """Logits that are worked on at a time, in numbers: 32 MB and 512 MB in float32."""
-BLOCK_LOGITS = {"cpu": 2**26, "cuda": 2**29}
-"""Gradients of logits that are kept at a time, in numbers: 128 MB and 1 GB in bfloat16."""
+BLOCK_LOGITS = {"cpu": 2**25, "cuda": 2**29}
+"""Gradients of logits that are kept at a time, in numbers: 64 MB and 1 GB in bfloat16."""
 
 
 class _HeadLoss(torch.autograd.Function):

@@ -5,7 +5,8 @@ other call lets them attend to each other (measured: logits differ by 0.2 to 0.6
 `inputs_of`, and `check_isolation` tries the very model that is to be trained before anything is.
 
 `varlen` is our own attention function for transformers: no mask at all, each document alone. On CUDA it is torch's
-`varlen_attn`, elsewhere one call of `scaled_dot_product_attention` a document.
+`varlen_attn`, on a CPU `curricula.attention`; what neither can do is one call of `scaled_dot_product_attention` a
+document.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from curricula.attention import packed_attention
 from mixer.errors import RecipeError
 
 _NAMES = {"sdpa": "sdpa", "flex": "flex_attention", "varlen": "varlen", "eager": "eager"}
@@ -155,9 +157,14 @@ def document_attention(
             flat[0], flat[1], flat[2], bounds, bounds, longest, longest,
             scale=scaling, window_size=window, enable_gqa=shared,
         )  # fmt: skip
-    else:
-        lengths = [length] * rows if cu_seq_lens_q is None else cu_seq_lens_q.diff().tolist()
+        return out.unflatten(0, (rows, length)), None
+    bounds = torch.arange(0, (rows + 1) * length, length) if cu_seq_lens_q is None else cu_seq_lens_q
+    if query.is_cuda or dropout:
+        lengths = bounds.diff().tolist()
         out = _one_by_one(flat, lengths, scaling=scaling, dropout=dropout, window=sliding_window, shared=shared)
+    else:
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+        out = packed_attention(flat[0], flat[1], flat[2], bounds, scaling=factor, window=sliding_window)
     return out.unflatten(0, (rows, length)), None
 
 
@@ -170,14 +177,7 @@ def _one_by_one(
     window: int | None,
     shared: bool,
 ) -> Tensor:
-    """Attention a document at a time; (tokens, heads, width) each, as the result.
-
-    A CPU computes it in float32: its bfloat16 kernels are made anew for every length, which takes longer than to use
-    them, and documents have all lengths.
-    """
-    dtype = flat[0].dtype
-    if not flat[0].is_cuda and dtype in (torch.bfloat16, torch.float16):
-        flat = [part.float() for part in flat]
+    """Attention a document at a time; (tokens, heads, width) each, as the result."""
     # split, not slices: the gradient of a split is one concatenation, that of a slice a whole tensor of zeros.
     pieces = zip(*(torch.split(part, list(lengths)) for part in flat), strict=True)
     found = []
@@ -196,7 +196,7 @@ def _one_by_one(
             enable_gqa=shared,
         )
         found.append(out.squeeze(0).transpose(0, 1))
-    return torch.cat(found).to(dtype)
+    return torch.cat(found)
 
 
 def _band(size: int, window: int, device: torch.device) -> Tensor:
