@@ -1,9 +1,10 @@
 """Is a document's loss that of a plain loop, one document at a time in float32? On 200 real ones, one of 2 MB.
 
-    .venv/bin/python benchmarks/perplexity_equal.py ../shared/data [smollm2]
+    .venv/bin/python benchmarks/perplexity_equal.py ../shared/data [smollm2 [CHARACTERS]]
 
 By default the model is a random one of a few thousand weights (`tests/tiny_model.py`), and it ends in minutes. With
-`smollm2` it is the packaged one, over an hour on two cores: ordinary documents are cut shorter, the long one is not.
+`smollm2` it is the packaged one, over an hour on two cores: ordinary documents are cut shorter, and the long one to
+CHARACTERS where they are given.
 """
 
 import json
@@ -28,11 +29,12 @@ from tests.tiny_model import tiny_model
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Which model reads how much at once, and how many characters of an ordinary document."""
+    """Which model reads how much at once, and how many characters of an ordinary and of the long document."""
 
     folder: Path
     size: int
     chars: int
+    longest: int | None = None
 
 
 def texts_of(path: Path) -> list[str]:
@@ -61,7 +63,7 @@ def plain(setting: Setting, texts: list[str]) -> np.ndarray:
 
 def compare(setting: Setting, data: Path) -> None:
     biology, physics = (texts_of(data / f"science_text/openstax-{name}.jsonl.zst") for name in ("biology", "physics"))
-    book = max(texts_of(data / "english/classic-books.jsonl.zst"), key=len)
+    book = max(texts_of(data / "english/classic-books.jsonl.zst"), key=len)[: setting.longest]
     texts = [text[: setting.chars] for text in (*biology[:120], *physics[:79])] + [book]
     print(f"{len(texts)} documents, the longest of {len(book.encode()):,} bytes", flush=True)
     losses = {}
@@ -82,9 +84,10 @@ def compare(setting: Setting, data: Path) -> None:
 
 def main() -> None:
     data = Path(sys.argv[1])
-    if sys.argv[2:] == ["smollm2"]:
+    if sys.argv[2:3] == ["smollm2"]:
         store = Path.home() / ".cache" / "curriculum-mixer"
-        compare(Setting(model_folder("smollm2", base=Path(), store=store), 512, 1200), data)
+        longest = int(sys.argv[3]) if sys.argv[3:] else None
+        compare(Setting(model_folder("smollm2", base=Path(), store=store), 512, 1200, longest), data)
         return
     with tempfile.TemporaryDirectory() as name:
         compare(Setting(tiny_model(Path(name)), 128, 3000), data)
