@@ -19,11 +19,12 @@ from torch import Tensor
 BLOCK = 128
 """Queries at a time: smaller ones waste less on what nobody sees, larger ones multiply faster."""
 _KEPT = 64
+"""Masks, which all layers share: those of 8,192 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Queries `first` to `end`, and the keys from `begin` to `end`; `hidden` is added to their scores."""
+    """Queries `first` to `end`, and the keys from `begin` to `end`; `hidden` says which are not for which."""
 
     first: int
     begin: int
@@ -126,7 +127,7 @@ def _weights(block: _Block, queries: Tensor, keys: Tensor, scaling: float, room:
     """What each query makes of each key, float32, rows that add up to 1."""
     shape = (*queries.shape[:2], block.end - block.begin)
     scores = torch.bmm(queries.float() * scaling, keys[:, block.keys].transpose(1, 2), out=room(0, shape))
-    scores.view(len(keys), -1, *block.hidden.shape).add_(block.hidden)
+    scores.view(len(keys), -1, *block.hidden.shape).masked_fill_(block.hidden, -torch.inf)
     return torch.softmax(scores, -1, out=room(1, shape))
 
 
@@ -144,7 +145,7 @@ def _blocks(bounds: tuple[int, ...], window: int | None) -> Iterator[_Block]:
 
 @lru_cache(maxsize=_KEPT)
 def _hidden(starts: tuple[int, ...], size: int) -> Tensor:
-    """(queries, keys) float32: minus infinity where the key is before the query's document or after the query."""
+    """(queries, keys): whether the key is before the query's document or after the query."""
     keys, first = torch.arange(size), torch.tensor(starts).unsqueeze(1)
     last = torch.arange(size - len(starts), size).unsqueeze(1)
-    return torch.zeros(len(starts), size).masked_fill_((keys < first) | (keys > last), -torch.inf)
+    return (keys < first) | (keys > last)
