@@ -154,13 +154,22 @@ def _replay(spot: Spot, guard: Mapping[str, Any], tree: Mapping[str, Any]) -> It
     stages = [stage for _, stage in stages_of(tree)]
     if guard.get("replay") is None and not any(stage.get("replay") for stage in stages):
         yield Problem(where, "got no stage with `replay` and no `replay` here, expected the sources to raise", where)
-    for stage in stages:
-        if odd := [key for key in ("order", "adapt", "resample") if stage.get(key)] or _ramps(stage.get("mixture")):
-            told = (
-                f"got stage `{stage.get('name')}` with {odd[0]}, expected stages of one mixture in random order:"
-                " what is left of any other has no simple rest to plan again"
-            )
-            yield Problem(where, told, where)
+    odd = {str(stage.get("name")): why for stage in stages if (why := _not_plain(stage))}
+    if odd:
+        got = ", ".join(f"stage `{name}` with {why}" for name, why in odd.items())
+        told = (
+            f"got {got}, expected stages of one mixture in random order: what is left of any other has no simple rest"
+            f" to plan again; use `stop` or `warn`, or take {' and '.join(dict.fromkeys(odd.values()))} out"
+        )
+        yield Problem(where, told, where)
+
+
+def _not_plain(stage: Mapping[str, Any]) -> str | None:
+    """What makes a stage more than one mixture in random order; None for nothing."""
+    replay = stage.get("replay")
+    mixtures = [stage.get("mixture"), replay.get("mixture") if isinstance(replay, dict) else None]
+    keys = [key for key in ("order", "adapt", "resample") if stage.get(key)]
+    return next(iter([*keys, *(ramp for mixture in mixtures for ramp in _ramps(mixture))]), None)
 
 
 def _ramps(mixture: Any) -> list[str]:

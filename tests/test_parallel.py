@@ -15,8 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from curricula.checkpoint import State
+from curricula.parallel import world
+from curricula.retention.guard import open_guard
+from curricula.train import train
 from mixer.errors import MixerError, SourceError
-from tests import training
+from mixer.recipe_file import load
+from tests import toys, training
 from tests.test_train import SHORT, assert_equal, checkpoint, lines
 from tests.tiny_model import tiny_model
 
@@ -92,6 +96,38 @@ def test_what_fails_on_one_process_ends_the_others_with_a_message(built, tmp_pat
     folder = training.copied(built, tmp_path)
     assert in_two(failing, folder) == [0, 0]
     assert (folder / "0.txt").read_text() == "SourceError: no losses"
+    assert (folder / "1.txt").read_text().startswith("MixerError: train: got a failure of another of 2 processes")
+
+
+def watching(rank: int, port: int, folder: Path, overrides: tuple[str, ...]) -> None:
+    """Train with the recipe's guard; what each process says where it fails."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    own, recipe = training.job(folder, "plain", *overrides), load(folder / "run/recipe.yaml", overrides=overrides)
+    try:
+        with world(device="cpu") as here:
+            where = {"run": folder / "run", "recipe": recipe, "base": folder, "world": here, "say": lambda _: None}
+            train(own, world=here, say=lambda _: None, watched=lambda bench: open_guard(own, bench, **where))
+    except MixerError as error:
+        (folder / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+
+
+def guarded(folder: Path) -> tuple[str, ...]:
+    """Overrides for a guard over one slice, whose text is in the folder then."""
+    rows = [json.dumps({"text": toys.sentences(3000 + n, 6)}) for n in range(4)]
+    (folder / "held.jsonl").write_text("\n".join(rows))
+    guard = "{every: 1280, first_steps: [], on_forgetting: raise_replay, replay: [books], raise_by: 0.3}"
+    told = "{slices: {held: {path: held.jsonl, min_bytes: 20}}, window: 64, replicates: 100, max_forgetting: 0.0, "
+    return f"retention={told}guard: {guard}}}", "train.tokens_per_step=640"
+
+
+def test_a_guard_that_fails_on_one_process_ends_the_others_with_a_message(built, tmp_path):
+    folder = training.copied(built, tmp_path)
+    (folder / "run/checkpoints/plain").mkdir(parents=True)
+    (folder / "run/checkpoints/plain/guard.jsonl").write_text("no line of a guard\n")
+    assert in_two(watching, folder, guarded(folder)) == [0, 0]
+    assert "guard.jsonl:1: got 'no line of a guard'" in (folder / "0.txt").read_text()
     assert (folder / "1.txt").read_text().startswith("MixerError: train: got a failure of another of 2 processes")
 
 

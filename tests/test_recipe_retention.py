@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
+from mixer.cli import app
 from mixer.recipe_file import load
 from mixer.recipe_problems import find
 from mixer.recipe_retention_problems import kind_of
@@ -94,19 +96,49 @@ def test_a_guard_needs_something_to_train():
     )
 
 
+RAISED = {"guard": {"every": 9, "on_forgetting": "raise_replay", "replay": ["old"]}}
+
+
 @pytest.mark.parametrize(
-    "stage",
+    ("stage", "odd"),
     [
-        {"mixture": {"web": {"from": 1, "to": 2}, "old": 1}},
-        {"mixture": {"web": 1, "old": 1}, "order": {"web": {"by": "perplexity"}}},
+        ({"mixture": {"web": {"from": 1, "to": 2}, "old": 1}}, "a ramp"),
+        ({"replay": {"share": 0.1, "mixture": {"old": {"from": 1, "to": 2}}}, "mixture": {"web": 1}}, "a ramp"),
+        ({"mixture": {"web": 1, "old": 1}, "order": {"web": {"by": "perplexity"}}}, "order"),
+        ({"mixture": {"web": {"weight": 1, "topics": {"physics": 1, "rest": 1}}, "old": 1}, "adapt": {"rounds": 2}}, "adapt"),
     ],
-)
-def test_only_plain_stages_are_planned_again(stage):
-    own = slices() | {"guard": {"every": 9, "on_forgetting": "raise_replay", "replay": ["old"]}}
-    found = problems(
-        own, stages=[{"name": "adapt", "token_budget": 9600} | stage], scores={"perplexity": {"model": "m"}}
-    )
-    assert any("expected stages of one mixture in random order" in line for line in found), found
+)  # fmt: skip
+def test_only_plain_stages_are_planned_again(stage, odd):
+    """A later round has no order yet, and what comes again was chosen from another order than the raised one."""
+    stages = [{"name": "adapt", "token_budget": 9600} | stage, {"name": "again", "resample": {"stage": "adapt"}}]
+    scores = {"perplexity": {"model": "m"}, "topic": {}}
+    assert problems(slices() | RAISED, stages=stages, scores=scores) == [
+        f"retention.guard.on_forgetting: got stage `adapt` with {odd}, stage `again` with resample, expected stages of"
+        " one mixture in random order: what is left of any other has no simple rest to plan again; use `stop` or `warn`,"
+        f" or take {odd} and resample out"
+    ]
+    stopping = slices() | {"guard": RAISED["guard"] | {"on_forgetting": "stop"}}
+    assert problems(stopping, stages=stages, scores=scores) == []
+
+
+def test_the_same_is_refused_when_a_training_alone_is_told_to_raise_replay(tmp_path):
+    """A Run of rounds was built with `warn`, and `mixer train --set` asks for more."""
+    topics = {"web": {"weight": 1, "topics": {"physics": 1, "rest": 1}}}
+    stages = [{"name": "adapt", "token_budget": 9600, "mixture": topics, "adapt": {"rounds": 2}}]
+    tree = {
+        "name": "toy",
+        "tokenizer": "bytes",
+        "sources": {name: {"kind": "jsonl", "path": f"{name}.jsonl"} for name in ("web", "old")},
+        "scores": {"topic": {}},
+        "stages": stages,
+        "train": {"model": "model", "learning_rate": 1.0e-3},
+        "retention": slices() | {"guard": RAISED["guard"] | {"on_forgetting": "warn"}},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    told = "got stage `adapt` with adapt, expected stages of one mixture in random order"
+    done = CliRunner().invoke(app, ["train", str(tmp_path), "--set", "retention.guard.on_forgetting=raise_replay"])
+    assert done.exit_code == 2
+    assert told in str(done.exception) + done.output
 
 
 def test_a_source_that_only_a_guard_draws_from_is_in_use():
@@ -132,8 +164,6 @@ def test_the_recipe_in_the_docs_loads(tmp_path):
 
 def test_the_commands_in_the_docs_are_understood(tmp_path, monkeypatch):
     """Each is refused for its missing Run or files alone, never for its words."""
-    from mixer.cli import app
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "science.yaml").write_text(documented("yaml")[0])
     lines = [line for block in documented("") for line in block.splitlines() if line.startswith("mixer ")]

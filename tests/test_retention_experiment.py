@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 import yaml
@@ -18,6 +19,7 @@ sys.path.insert(0, str(ROOT / "benchmarks" / "retention"))
 
 import experiment  # noqa: E402
 import frontier  # noqa: E402
+import pairs  # noqa: E402
 
 SLICES = {
     "prose": {"path": "prose.jsonl", "min_bytes": 20, "max_bytes": 150},
@@ -28,12 +30,21 @@ RETENTION = {"slices": SLICES, "window": 64, "replicates": 200, "max_forgetting"
 ARMS = {
     "out": "out",
     "split": {"field": {"path": "field.jsonl", "by": "chapter", "held": 0.3}},
+    "pairs": {"asked": {"path": "book.jsonl"}, "wrong": {"path": "book.jsonl", "swapped": 0.3}},
     "heal": "heal.yaml",
     "recipe": "adapt.yaml",
     "data": {
         "science": [],
         "general": ["stages.adapt.mixture={web: 1}", "retention.guard.replay=[field]"],
         "replay": ["stages.adapt.replay={share: 0.25, mixture: {web: 1}}"],
+        "ordered": [
+            "scores.perplexity={model: $base, sources: [field], max_tokens: 100}",
+            "stages.adapt.order={field: {by: perplexity, buckets: 2}}",
+        ],
+        "asked": [
+            "sources.pairs={kind: jsonl, path: out/pairs/wrong.jsonl, columns: {text: [question, answer]}, language: en}",
+            "stages.adapt.mixture={field: 4, pairs: 1}",
+        ],
     },
     "control": "general",
     "arms": {
@@ -43,6 +54,8 @@ ARMS = {
         "block_expansion": {"data": "science", "method": "block_expansion", "rates": [4.0e-3], "set": [
             "train.method.groups=2"
         ]},
+        "ordered": {"data": "ordered"},
+        "asked": {"data": "asked"},
     },
 }  # fmt: skip
 
@@ -65,6 +78,15 @@ def recipe(name: str, mixture: dict, budget: int, **changes) -> dict:
     }
 
 
+def exercise(number: int) -> str:
+    """As a textbook has it."""
+    question = (
+        f'{toys.sentences(7000 + number, 1)} Which number is it?\n\n1.  {number}\n2.  {number + 1}\n{{: type="a"}}\n'
+    )
+    problem = f'<div data-type="problem" markdown="1">\n{question}</div>'
+    return f'<div data-type="exercise">\n{problem}\n<div data-type="solution" markdown="1">\nB\n\n</div>\n</div>\n'
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """The comparison, healed and run, with every command that it took."""
@@ -75,6 +97,7 @@ def lab(tmp_path_factory):
         text = toys.sentences if name != "field" else lambda seed, _: " + ".join(str(seed * k) for k in range(99))
         rows = [{"text": text(first + n, 5), "chapter": n // 3} for n in range(count)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "book.jsonl").write_text(json.dumps({"text": "".join(exercise(n) for n in range(120))}) + "\n")
     heal = recipe("heal", {"web": 1}, 7680)
     adapt = recipe("adapt", {"field": 1}, 5120, replay=["web"])
     for name, content in (("heal", heal), ("adapt", adapt), ("arms", ARMS)):
@@ -128,7 +151,44 @@ def test_every_arm_is_measured_and_later_seeds_take_the_best_rate(lab):
     assert names == {
         *("plain-1e-03-s1", "plain-4e-03-s1", "general-1e-03-s1", "general-4e-03-s1"),
         *("replay-1e-03-s1", "block_expansion-4e-03-s1", f"plain-{best}-s2"),
+        *(f"ordered-{best}-s1", f"asked-{best}-s1"),
     }
+
+
+def test_a_share_of_the_pairs_has_the_answer_of_another(lab):
+    opened, _ = lab
+    right, wrong = (
+        [json.loads(line) for line in (opened.out / "pairs" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("asked", "wrong")
+    )
+    assert [int(pair["answer"]) for pair in right] == list(range(1, 121))
+    assert [pair["question"] for pair in wrong] == [pair["question"] for pair in right]
+    assert sum(one["answer"] != other["answer"] for one, other in zip(right, wrong, strict=True)) == 36
+    assert sorted(pair["answer"] for pair in wrong) == sorted(pair["answer"] for pair in right)
+
+
+def test_easy_text_comes_first_by_the_healed_base(lab):
+    opened, _ = lab
+    [run] = opened.out.glob("ordered-s1-*")
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["scores"]["perplexity"]["model"] == str(opened.model)
+    windows = pl.read_parquet(run / "realised" / "windows.parquet")
+    half = windows.height // 2
+    assert half > 1
+    assert windows["high"][:half].max() <= windows["low"][half:].min()
+
+
+def test_exercises_that_are_more_than_words_are_left_out():
+    def asked(problem: str, solution: str) -> list:
+        parts = zip(("problem", "solution"), (problem, solution), strict=True)
+        inside = "\n".join(f'<div data-type="{part}" markdown="1">\n{text}\n</div>' for part, text in parts)
+        return list(pairs.pairs_of(f'<div data-type="exercise">\n{inside}\n</div>'))
+
+    choices = 'What is *not* \\_\\_?\n\n1.  a lung\n2.  the heart\n{: type="a"}'
+    assert asked(choices, "b") == [("What is not __?", "the heart")]
+    assert asked("Why?", "A long\nanswer.") == [("Why?", "A long answer.")]
+    assert asked(choices, "C") == []
+    assert asked("Watch this [video][1]. What is it?", "A heart.") == []
+    assert asked("What is it?", "H<sub>2</sub>O") == []
 
 
 def test_what_has_ended_is_not_done_again_and_what_is_missing_is(lab):

@@ -15,7 +15,7 @@ from curricula.loader import Loader, Track
 from curricula.parallel import world
 from curricula.retention.guard import open_guard
 from curricula.retention.pieces import Pieces, bits_of
-from curricula.retention.raised import Stock, raise_replay, raised, restore
+from curricula.retention.raised import Stock, forget, raise_replay, raised, restore
 from curricula.train import train
 from mixer.cli import app
 from mixer.errors import CheckpointError
@@ -170,6 +170,8 @@ def test_what_was_trained_on_stays_and_nothing_comes_twice_or_is_skipped(tmp_pat
     assert np.array_equal(again.order(1), np.load(tmp_path / "orders/000000000005/two.npy"))
     restore(again, tmp_path, 15)
     assert np.array_equal(again.order(1), loader.order(1))
+    forget(tmp_path, 10)
+    assert [path.name for path in (tmp_path / "orders").iterdir()] == ["000000000005"]
     fresh = Loader(Sequences(), tracks, per_step=5)
     restore(fresh, tmp_path, 4)
     assert np.array_equal(fresh.order(0), first)

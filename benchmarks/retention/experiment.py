@@ -21,6 +21,7 @@ from pathlib import Path
 
 import frontier
 import yaml
+from pairs import pairs_of, swapped
 from pydantic import Field
 
 from curricula.model import fingerprint, model_folder
@@ -44,14 +45,22 @@ class Split(Section):
     """Share of the values that is held out, chosen by hash."""
 
 
+class Pairs(Section):
+    """Question-answer pairs from the exercises of a textbook."""
+
+    path: str
+    swapped: Share | None = None
+    """Share of the pairs that get another one's answer."""
+
+
 class Arm(Section):
     """One way to train."""
 
     data: Name
     """Which Run it trains on."""
     method: Name = "plain"
-    rates: tuple[float, ...] = Field(min_length=1)
-    """Learning rates; with the first seed all of them, with others the best alone."""
+    rates: tuple[float, ...] = ()
+    """Learning rates; with the first seed all of them, with others the best alone. Default: the reference's best."""
     seeds: tuple[int, ...] = (1,)
     mix: tuple[float, ...] = ()
     """Shares of the base that trained weights are mixed with (WiSE-FT)."""
@@ -64,6 +73,7 @@ class Arms(Section):
 
     out: str
     split: dict[Name, Split] = Field(default_factory=dict)
+    pairs: dict[Name, Pairs] = Field(default_factory=dict)
     heal: str
     """Recipe of the broad training that makes the base."""
     flat: float = 0.003
@@ -71,7 +81,7 @@ class Arms(Section):
     recipe: str
     """Recipe of the arms."""
     data: dict[Name, tuple[str, ...]]
-    """Name -> overrides of the recipe, for the build."""
+    """Name -> overrides of the recipe, for the build; `$base` in them is the folder of the healed base."""
     reference: Name = "plain"
     """The arm whose gain and forgetting are the measure."""
     control: Name | None = None
@@ -132,6 +142,17 @@ class Lab:
             for path, lines in zip(paths, parts, strict=True):
                 write_text(path, "".join(lines))
 
+    def pair(self) -> None:
+        """Write `pairs/NAME.jsonl`; not below `data`, which the base is named by."""
+        for name, own in self.arms.pairs.items():
+            path = self.out / "pairs" / f"{name}.jsonl"
+            if path.is_file():
+                continue
+            found = [pair for row in read_rows(self.base / own.path) for pair in pairs_of(str(row.values["text"]))]
+            found = swapped(found, own.swapped or 0.0)
+            rows = [{"question": question, "answer": answer} for question, answer in found]
+            write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
     def heal(self) -> None:
         """Train the base, once, and tell whether its slices are flat."""
         if not self.model.is_dir():
@@ -168,17 +189,22 @@ class Lab:
         """Train and measure arms; the best rate is chosen by the first seed's gain."""
         if not self.model.is_dir():
             sys.exit("there is no base: run `heal` first")
+        self.pair()
         for name in names or self.arms.arms:
             arm = self.arms.arms[name]
             first, *others = arm.seeds
-            for rate in arm.rates:
+            for rate in arm.rates or (self.best_rate(name),):
                 self._one(name, arm, rate, first)
             for seed in others:
                 self._one(name, arm, self.best_rate(name), seed)
 
     def best_rate(self, name: str) -> float:
-        """The rate with the greatest gain on domain text, whatever it forgot; the control's is the reference's."""
-        name = self.arms.reference if name == self.arms.control else name
+        """The rate with the greatest gain on domain text, whatever it forgot.
+
+        Of the control, and of an arm that names no rates, it is the reference's.
+        """
+        if name == self.arms.control or not self.arms.arms[name].rates:
+            name = self.arms.reference
         arm = self.arms.arms[name]
         gains = {rate: self.reading(name, rate, arm.seeds[0])["gain"] for rate in arm.rates}
         return max(gains, key=lambda rate: gains[rate])
@@ -205,7 +231,8 @@ class Lab:
     def _built(self, data: str, seed: int) -> Path:
         run = self.out / f"{data}-s{seed}-{self.key}"
         if not (run / "manifest.json").is_file():
-            overrides = [f"seed={seed}", f"train.model={self.model}", *self.arms.data[data]]
+            own = [override.replace("$base", str(self.model)) for override in self.arms.data[data]]
+            overrides = [f"seed={seed}", f"train.model={self.model}", *own]
             more = [word for override in overrides for word in ("--set", override)]
             self.command("build", self.base / self.arms.recipe, "--run", run, *more)
         return run

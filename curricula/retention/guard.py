@@ -23,7 +23,7 @@ from curricula.order import seed_of
 from curricula.parallel import World
 from curricula.retention.measure import write_table
 from curricula.retention.pieces import Pieces, bits_of
-from curricula.retention.raised import Rest, Stock, raise_replay, restore
+from curricula.retention.raised import Rest, Stock, forget, raise_replay, restore
 from curricula.retention.slices import Texts, texts_of
 from curricula.retention.statistics import Difference, non_inferior, paired_bootstrap
 from curricula.train import Turn
@@ -124,9 +124,10 @@ class Guard:
         most = getattr(bench.model.config, "max_position_embeddings", None) or rules.window + 1
         self._pieces = Pieces(_encoded(job.base, bench, slices), min(rules.window + 1, most))
         self._seen = bench.state.tokens
-        if world.is_first:
-            truncate(job.folder / _LINES, "step", bench.state.step)
-        world.barrier()
+        with world.together():
+            if world.is_first:
+                truncate(job.folder / _LINES, "step", bench.state.step)
+                forget(job.folder, bench.state.position)
         lines = _read(job.folder / _LINES)
         self._before = lines[-1] if lines else None
         self._best = max((line["gain"] for line in lines if line["action"] == "best"), default=0.0)
@@ -201,11 +202,12 @@ class Guard:
     def _raise(self, state: State) -> bool:
         """Plan what is left with more replay; whether there was any room for it."""
         rests: list[Rest] = []
-        if self._world.is_first:
-            where = self._job.loader, self._job.folder, state.position
-            rests = raise_replay(*where, self._stock, replay=self._replay, by=self._own.raise_by)
-            for rest in rests:
-                self._say(f"{rest.stage}: " + _told(rest))
+        with self._world.together():
+            if self._world.is_first:
+                where = self._job.loader, self._job.folder, state.position
+                rests = raise_replay(*where, self._stock, replay=self._replay, by=self._own.raise_by)
+        for rest in rests:
+            self._say(f"{rest.stage}: " + _told(rest))
         is_raised = self._world.sum(np.array([len(rests)]))[0] > 0
         if is_raised:
             restore(self._job.loader, self._job.folder, state.position)
@@ -229,8 +231,9 @@ class Guard:
             "action": action,
         }
         self._before = line
-        if self._world.is_first:
-            append(self._job.folder / _LINES, line)
+        with self._world.together():
+            if self._world.is_first:
+                append(self._job.folder / _LINES, line)
 
     def _bits(self) -> np.ndarray:
         return bits_of(self._bench.objective, self._pieces, world=self._world, micro_batch=self._micro_batch())
@@ -246,9 +249,10 @@ class Guard:
         told = digest([[texts.fingerprint for texts in self._slices], self._rules.window])
         if state.step == 0:
             bits = self._bits()
-            if self._world.is_first:
-                write_table(path, pl.DataFrame({"bits": bits, "of": [told] * len(bits)}))
-                (self._job.folder / _LINES).unlink(missing_ok=True)
+            with self._world.together():
+                if self._world.is_first:
+                    write_table(path, pl.DataFrame({"bits": bits, "of": [told] * len(bits)}))
+                    (self._job.folder / _LINES).unlink(missing_ok=True)
             rates = np.bincount(self._owner, bits) / np.bincount(self._owner, self._sizes)
             names = [texts.name for texts in self._slices]
             self._tell(Found(dict(zip(names, rates.tolist(), strict=True))), "", state, "on")

@@ -5,9 +5,11 @@ length, so positions, learning rates and stage ends do not move. In stages of ra
 one endless shuffle, so what it gave so far says where it goes on, and nothing is skipped or comes twice. The new orders
 are this training's own, in `checkpoints/<name>/orders/<position>/`; the Run's, which others train on, stay.
 
-A resume takes the newest orders at or before its position: those made later are made again when it gets there.
+A resume takes the newest orders at or before its position, and removes those made later: it makes them again when it
+gets there, or does not, where it was told another `raise_by`.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -102,6 +104,13 @@ def raise_replay(
             np.save(scratch / f"{name}.npy", rows)
         write_json(scratch / "raised.json", [asdict(rest) for rest in found])
     return found
+
+
+def forget(folder: Path, position: int) -> None:
+    """Remove orders that were made after a position: what goes on from there decides anew."""
+    for path in (folder / _FOLDER).glob("[0-9]*"):
+        if int(path.name) > position:
+            shutil.rmtree(path)
 
 
 def restore(loader: Loader, folder: Path, position: int) -> None:
