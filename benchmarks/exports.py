@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import large_run
 from curricula.job import order_file
 from curricula.loader import Loader, Track
-from curricula.rows import Shards
+from curricula.shards import Shards
 from mixer.exports import theirs
 from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
