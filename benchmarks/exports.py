@@ -3,7 +3,7 @@
 RUN is a finished Run (`mixer build benchmarks/kill.yaml --run runs/kill`); the interpreters have the trainers'
 libraries (docs/exports.md says how to make them). Prints a table of formats and checks, a batch of each real loader
 against ours, and the speed of writing as a ratio to `cp` of the same bytes on the same disk, both synced. PARTS chooses
-among `table`, `batches` and `speed`.
+among `table`, `batches` and `speed`, FORMATS among the formats: most of the time goes into starting the libraries anew.
 """
 
 import json
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import large_run
 from curricula.job import order_file
 from curricula.loader import Loader, Track
-from curricula.rows import Shards
+from curricula.shards import Shards
 from mixer.exports import theirs
 from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
@@ -35,7 +36,19 @@ PEERS = Path(__file__).with_name("exports_peers.py")
 VOCABS = (65_499, 65_500, 65_536, 65_537)
 REFERENCE = ("megatron", "mds", "nanotron")
 BATCHED = ("megatron", "mds", "litdata", "olmo", "nanotron", "parquet", "arrow", "webdataset")
+SPEED = ("megatron", "olmo", "nanotron", "llmc", "mds", "litdata", "torchtitan")
 SIZE = 8
+
+
+def chosen(formats):
+    """Those of the formats that FORMATS names; all of them without it."""
+    wanted = os.environ.get("FORMATS", "").split()
+    return [name for name in formats if not wanted or name in wanted]
+
+
+@cache
+def interpreter(name, *pythons):
+    return interpreter_for(name, pythons)
 
 
 def quiet(_):
@@ -60,7 +73,7 @@ def shown(scratch, name, pythons, **options):
     recipe = toy_run.make(scratch / "run", **made)
     wanted = Export(format=name, **options)
     export(scratch / "run", recipe, wanted, scratch / "out", say=quiet)
-    found = verify(scratch / "run", recipe, scratch / "out", python=interpreter_for(name, pythons))
+    found = verify(scratch / "run", recipe, scratch / "out", python=interpreter(name, *pythons))
     record = json.loads((scratch / "out" / "export.json").read_text())
     return found, record
 
@@ -100,7 +113,7 @@ def identical(name, pythons):
     """Whether our files are those of the reference writer, byte for byte: both dtypes, premixed and blended."""
     if name not in REFERENCE:
         return "-"
-    python = interpreter_for(name, pythons)
+    python = interpreter(name, *pythons)
     for vocab, mode in ((100, "premixed"), (100, "blended"), (70_000, "premixed"), (70_000, "blended")):
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
@@ -152,7 +165,7 @@ def file_order(name, out, part, record):
 def table(pythons):
     heads = ("format", "ours", "theirs", "bytes", "documents", *map(str, VOCABS), "1 token, window edge", "roll-over")
     print(" | ".join(heads))
-    for name in POLICIES:
+    for name in chosen(POLICIES):
         with_theirs, documents, _ = case(name, pythons)
         reader = with_theirs[0].reader if with_theirs else "-"
         edges = []
@@ -190,10 +203,10 @@ def batch_table(run, pythons):
     loader = training_loader(run, recipe, SIZE)
     numbers = [0, loader.sequences // SIZE // 2]
     assert rows_of(loader, 0, loader.sequences) == toy_run.rows(run, recipe)
-    for name in BATCHED:
+    for name in chosen(BATCHED):
         with tempfile.TemporaryDirectory() as folder:
             record = export(run, recipe, Export(format=name), Path(folder), say=quiet)
-            python = interpreter_for(name, pythons)
+            python = interpreter(name, *pythons)
             with tempfile.TemporaryDirectory() as package:
                 theirs.copy_to(Path(package))
                 found = ask(
@@ -213,7 +226,7 @@ def speed(folder, sequences):
     recipe = large_run.make(run, sequences=sequences)
     for path in run.rglob("*.bin"):
         path.read_bytes()
-    for name in ("megatron", "olmo", "nanotron", "llmc", "mds", "litdata", "torchtitan"):
+    for name in chosen(SPEED):
         best, copied = [], []
         for _ in range(3):
             target = folder / "out"

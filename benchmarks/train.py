@@ -26,11 +26,10 @@ import numpy as np
 import torch
 
 from curricula.job import Job, job_of
-from curricula.loader import Batch, batch_of
 from curricula.metrics import FORMULA, flops_per_token, peak_of
 from curricula.objective import Objective
 from curricula.parallel import World, world
-from curricula.rows import Row, starts_of, weights_of
+from curricula.rows import Batch, Row, batch_of, starts_of, weights_of
 from curricula.train import train
 from curricula.validation import on_device
 from curricula.workbench import optimizer_of

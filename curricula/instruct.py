@@ -15,7 +15,7 @@ from curricula.loader import Loader, Track
 from curricula.methods.choose import method_of
 from curricula.model import fingerprint
 from curricula.order import seed_of
-from curricula.rows import Row, starts_of
+from curricula.rows import Batch, Row, row_by_row, starts_of
 from curricula.schedule import Schedule, leg_of
 from mixer.errors import RecipeError
 from mixer.pack import best_fit
@@ -72,6 +72,10 @@ class ChatRows:
             weights[offset : offset + size - 1] = self._answers[start + 1 : start + size]
         begins = starts_of(self._length, offsets, lengths) if self._document_mask else np.zeros(1, np.int64)
         return Row(ids, begins, weights, int(lengths.sum()))
+
+    def batch(self, picked: np.ndarray, numbers: np.ndarray) -> Batch:
+        """Packed sequences as one batch."""
+        return row_by_row(self, picked, numbers)
 
 
 def check_instruct(train: Train, model: Path, *, base: Path) -> None:

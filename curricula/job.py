@@ -15,8 +15,8 @@ from curricula.methods.choose import method_of
 from curricula.model import fingerprint, model_folder
 from curricula.order import seed_of
 from curricula.retention.raised import restore
-from curricula.rows import Shards
 from curricula.schedule import Schedule, schedule_of
+from curricula.shards import Shards
 from mixer.errors import PlanError, RecipeError, ShardError
 from mixer.recipe import Recipe, TokenizerSpec
 from mixer.recipe_train import Train

@@ -7,16 +7,12 @@ step. A step takes whole sequences, never past the end of a stage; each of sever
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import xxhash
 
-from curricula.rows import Row, Rows
+from curricula.rows import FILLER, Batch, Rows
 from mixer.errors import ShardError
 from mixer.ordering import digest_of
-
-FILLER = -1
-"""The number of a row that only fills a batch, so that every process has as many."""
 
 _CHECKED = 1 << 20
 
@@ -49,95 +45,6 @@ class Step:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows that one process computes at once.
-
-    Args:
-        ids: (rows, length) int64.
-        positions: (rows, length) int64, beginning at 0 with each document.
-        bounds: (documents + 1,) int32, where documents begin in the flattened ids, and the end.
-        longest: Tokens of the longest document.
-        places: (targets,) int64 places in the flattened ids that predict their next token.
-        targets: (targets,) int64 those next tokens.
-        weights: (targets,) float32, of each in the loss.
-        rows: (rows,) int64 which row of the step each is; FILLER for none.
-        tokens: (rows,) int64 tokens of each that are not padding.
-    """
-
-    ids: np.ndarray
-    positions: np.ndarray
-    bounds: np.ndarray
-    longest: int
-    places: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
-    rows: np.ndarray
-    tokens: np.ndarray
-
-    def by_row(self, nats: np.ndarray, count: int) -> np.ndarray:
-        """(3, count) float64: of each row of the step the sum of losses, of weights, and its tokens; 0 for others.
-
-        Args:
-            nats: (targets,) losses.
-            count: Rows of the step.
-        """
-        owner = self.rows[self.places // self.ids.shape[1]]
-        real = self.rows != FILLER
-        return np.stack(
-            [
-                np.bincount(owner, nats * self.weights, count),
-                np.bincount(owner, self.weights, count),
-                np.bincount(self.rows[real], self.tokens[real], count),
-            ]
-        )
-
-
-def batch_of(rows: Sequence[Row], numbers: Sequence[int]) -> Batch:
-    """Rows of equal length as one batch.
-
-    Args:
-        rows: At least one.
-        numbers: Which row of the step each is.
-    """
-    length = len(rows[0].ids)
-    ids = np.stack([row.ids for row in rows])
-    weights = np.stack([row.weights for row in rows])
-    bounds = np.concatenate([*(row.starts + number * length for number, row in enumerate(rows)), [ids.size]])
-    positions, places, targets, kept = _laid_out(ids.ravel(), weights.ravel(), bounds)
-    return Batch(
-        ids=ids,
-        positions=positions.reshape(ids.shape),
-        bounds=bounds.astype(np.int32),
-        longest=int(np.diff(bounds).max()),
-        places=places,
-        targets=targets,
-        weights=kept,
-        rows=np.array(numbers, np.int64),
-        tokens=np.array([row.tokens for row in rows], np.int64),
-    )
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _laid_out(
-    ids: np.ndarray, weights: np.ndarray, bounds: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Positions of all tokens; places, targets and weights of those that predict: one pass, where numpy makes six."""
-    positions = np.empty(len(ids), np.int64)
-    for document in range(len(bounds) - 1):
-        first = bounds[document]
-        for i in range(first, bounds[document + 1]):
-            positions[i] = i - first
-    count = np.count_nonzero(weights)
-    places, targets, kept = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.float32)
-    n = 0
-    for i in range(len(weights)):
-        if weights[i] != 0:
-            places[n], targets[n], kept[n] = i, ids[i + 1], weights[i]
-            n += 1
-    return positions, places, targets, kept
-
-
 def batches_of(rows: Rows, picked: np.ndarray, *, rank: int, size: int, micro_batch: int) -> Iterator[Batch]:
     """Yield what one of `size` processes computes of some sequences; as many batches for each of them.
 
@@ -148,17 +55,13 @@ def batches_of(rows: Rows, picked: np.ndarray, *, rank: int, size: int, micro_ba
         size: How many processes there are.
         micro_batch: Rows of a batch.
     """
-    mine = range(rank, len(picked), size)
     most = -(-len(picked) // size)
+    mine = np.full(most, FILLER)
+    own = np.arange(rank, len(picked), size)
+    mine[: len(own)] = own
     for first in range(0, most, micro_batch):
-        numbers = list(mine[first : first + micro_batch])
-        found = [rows.row(*map(int, picked[number])) for number in numbers]
-        fill = min(micro_batch, most - first) - len(found)
-        yield batch_of([*found, *[_filler(rows.sequence_length)] * fill], [*numbers, *[FILLER] * fill])
-
-
-def _filler(length: int) -> Row:
-    return Row(np.zeros(length, np.int64), np.zeros(1, np.int64), np.zeros(length, np.float32), 0)
+        numbers = mine[first : first + micro_batch]
+        yield rows.batch(picked[numbers[numbers != FILLER]], numbers)
 
 
 class Loader:

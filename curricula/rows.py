@@ -5,18 +5,15 @@ document, or of the part of one that a sequence begins with, is predicted by not
 not documents see each other. Padding is outside every document and is neither read by one nor predicted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numba
 import numpy as np
-import polars as pl
 
-from mixer.errors import ShardError
-from mixer.run import digest, staged
-from mixer.shard import Sequences, index_of
+FILLER = -1
+"""The number of a row that only fills a batch, so that every process has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,50 @@ class Row:
     starts: np.ndarray
     weights: np.ndarray
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that one process computes at once.
+
+    Args:
+        ids: (rows, length) int64.
+        positions: (rows, length) int64, beginning at 0 with each document.
+        bounds: (documents + 1,) int32, where documents begin in the flattened ids, and the end.
+        longest: Tokens of the longest document.
+        places: (targets,) int64 places in the flattened ids that predict their next token.
+        targets: (targets,) int64 those next tokens.
+        weights: (targets,) float32, of each in the loss.
+        rows: (rows,) int64 which row of the step each is; FILLER for none.
+        tokens: (rows,) int64 tokens of each that are not padding.
+    """
+
+    ids: np.ndarray
+    positions: np.ndarray
+    bounds: np.ndarray
+    longest: int
+    places: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    rows: np.ndarray
+    tokens: np.ndarray
+
+    def by_row(self, nats: np.ndarray, count: int) -> np.ndarray:
+        """(3, count) float64: of each row of the step the sum of losses, of weights, and its tokens; 0 for others.
+
+        Args:
+            nats: (targets,) losses.
+            count: Rows of the step.
+        """
+        owner = self.rows[self.places // self.ids.shape[1]]
+        real = self.rows != FILLER
+        return np.stack(
+            [
+                np.bincount(owner, nats * self.weights, count),
+                np.bincount(owner, self.weights, count),
+                np.bincount(self.rows[real], self.tokens[real], count),
+            ]
+        )
 
 
 class Rows(Protocol):
@@ -58,6 +99,15 @@ class Rows(Protocol):
         """The packed sequence."""
         ...
 
+    def batch(self, picked: np.ndarray, numbers: np.ndarray) -> Batch:
+        """Packed sequences as one batch.
+
+        Args:
+            picked: (sequences, 2) source and number of each.
+            numbers: (rows,) which row of the step each is, FILLER for those after the sequences.
+        """
+        ...
+
     def topic(self, source: int, sequence: int) -> str | None:
         """What it is about, where that is known."""
         ...
@@ -65,6 +115,61 @@ class Rows(Protocol):
     def count(self, source: int) -> int:
         """How many sequences the source has."""
         ...
+
+
+def batch_of(rows: Sequence[Row], numbers: Sequence[int] | np.ndarray) -> Batch:
+    """Rows of equal length as one batch.
+
+    Args:
+        rows: At least one.
+        numbers: Which row of the step each is; FILLER for none.
+    """
+    length = len(rows[0].ids)
+    ids = np.stack([row.ids for row in rows])
+    weights = np.stack([row.weights for row in rows])
+    bounds = np.concatenate([*(row.starts + number * length for number, row in enumerate(rows)), [ids.size]])
+    positions, places, targets, kept = _laid_out(ids.ravel(), weights.ravel(), bounds)
+    return Batch(
+        ids=ids,
+        positions=positions.reshape(ids.shape),
+        bounds=bounds.astype(np.int32),
+        longest=int(np.diff(bounds).max()),
+        places=places,
+        targets=targets,
+        weights=kept,
+        rows=np.array(numbers, np.int64),
+        tokens=np.array([row.tokens for row in rows], np.int64),
+    )
+
+
+def row_by_row(rows: Rows, picked: np.ndarray, numbers: np.ndarray) -> Batch:
+    """What `Rows.batch` gives, put together from rows."""
+    found = [rows.row(source, sequence) for source, sequence in picked.tolist()]
+    return batch_of([*found, *[_filler(rows.sequence_length)] * (len(numbers) - len(found))], numbers)
+
+
+def _filler(length: int) -> Row:
+    return Row(np.zeros(length, np.int64), np.zeros(1, np.int64), np.zeros(length, np.float32), 0)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _laid_out(
+    ids: np.ndarray, weights: np.ndarray, bounds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of all tokens; places, targets and weights of those that predict: one pass, where numpy makes six."""
+    positions = np.empty(len(ids), np.int64)
+    for document in range(len(bounds) - 1):
+        first = bounds[document]
+        for i in range(first, bounds[document + 1]):
+            positions[i] = i - first
+    count = np.count_nonzero(weights)
+    places, targets, kept = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.float32)
+    n = 0
+    for i in range(len(weights)):
+        if weights[i] != 0:
+            places[n], targets[n], kept[n] = i, ids[i + 1], weights[i]
+            n += 1
+    return positions, places, targets, kept
 
 
 def weights_of(length: int, offsets: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -108,118 +213,3 @@ def _starts(length: int, offsets: np.ndarray, lengths: np.ndarray) -> np.ndarray
             places[count] = place
             count += 1
     return places[:count].copy()
-
-
-class Shards:
-    """The shards of a Run, by the place of a source in the recipe.
-
-    Where the spans of a sequence lie is kept once as flat files in the Run's cache, read by memory map: a process then
-    holds no more of a large corpus than it has just read.
-
-    Args:
-        run: The Run folder.
-        names: The recipe's sources, in their order.
-        document_mask: Whether rows say where documents begin.
-
-    Raises:
-        ShardError: Shards are missing, damaged, or of differing sequence lengths.
-    """
-
-    def __init__(self, run: Path, names: Sequence[str], *, document_mask: bool) -> None:
-        self._names = tuple(names)
-        folders = [run / "shards" / name for name in names]
-        self._indices = [index_of(folder) for folder in folders]
-        self._length = int(self._indices[0]["sequence_length"])
-        self._sequences = [Sequences(folder) for folder in folders]
-        spans = [_spans(folder, run / ".cache" / "spans") for folder in folders]
-        self._first, self._spans = [first for first, _ in spans], [places for _, places in spans]
-        self._parts = [_parts(index) for index in self._indices]
-        self._part_starts = [[part["first_sequence"] for part in parts] for parts in self._parts]
-        self._document_mask = document_mask
-        for name, index in zip(names, self._indices, strict=True):
-            if index["sequence_length"] != self._length:
-                raise ShardError(
-                    f"shards/{name}: got sequences of {index['sequence_length']}, expected {self._length}",
-                    hint="run mixer build again",
-                )
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The recipe's sources."""
-        return self._names
-
-    @property
-    def sequence_length(self) -> int:
-        """Tokens of each row."""
-        return self._length
-
-    @property
-    def tokenizers(self) -> set[str]:
-        """Digests of the tokenizers that the shards were encoded with."""
-        return {index["tokenizer"] for index in self._indices}
-
-    @property
-    def vocabulary(self) -> int:
-        """One more than the largest id there may be."""
-        return max(int(index["vocab_size"]) for index in self._indices)
-
-    def count(self, source: int) -> int:
-        """How many sequences the source has."""
-        return len(self._sequences[source])
-
-    def row(self, source: int, sequence: int) -> Row:
-        """The packed sequence."""
-        first = self._first[source]
-        offsets, lengths = self._spans[source][first[sequence] : first[sequence + 1]].astype(np.int64).T
-        starts = starts_of(self._length, offsets, lengths) if self._document_mask else np.zeros(1, np.int64)
-        return Row(
-            ids=self._sequences[source][sequence].astype(np.int64),
-            starts=starts,
-            weights=weights_of(self._length, offsets, lengths),
-            tokens=int(lengths.sum()),
-        )
-
-    def topic(self, source: int, sequence: int) -> str | None:
-        """What the sequence is about, where its source is parted by topics."""
-        place = int(np.searchsorted(self._part_starts[source], sequence, side="right")) - 1
-        topic: str | None = self._parts[source][place]["topic"]
-        return topic
-
-    def held_out(self) -> Iterator[tuple[int, int]]:
-        """Yield (source, sequence) of those that no order holds: they validate."""
-        for source, parts in enumerate(self._parts):
-            for part in parts:
-                if part["held_out"]:
-                    first = part["first_sequence"]
-                    yield from ((source, sequence) for sequence in range(first, first + part["sequences"]))
-
-
-def _parts(index: dict[str, Any]) -> list[dict[str, Any]]:
-    whole = {"topic": None, "held_out": False, "first_sequence": 0, "sequences": index["sequences"]}
-    return index.get("parts") or [whole]
-
-
-def _spans(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Number of each sequence's first span, (sequences + 1,), and (spans, 2) uint32 offset and length; memory maps."""
-    index = index_of(folder)
-    key = digest([[shard["spans_sha256"], shard["first_sequence"]] for shard in index["shards"]])
-    target = cache / f"{folder.name}-{key}"
-    if not target.is_dir():
-        with staged(target, keep=True) as scratch:
-            _write_spans(scratch, folder, index)
-    places = target / "spans.bin"
-    if not places.stat().st_size:
-        return np.zeros(index["sequences"] + 1, np.int64), np.empty((0, 2), np.uint32)
-    # As plain arrays: a memmap does bookkeeping at every slice.
-    first = np.asarray(np.load(target / "first.npy", mmap_mode="r"))
-    return first, np.asarray(np.memmap(places, "<u4", "r")).reshape(-1, 2)
-
-
-def _write_spans(scratch: Path, folder: Path, index: dict[str, Any]) -> None:
-    counts = np.zeros(index["sequences"], np.int64)
-    with (scratch / "spans.bin").open("wb") as out:
-        for shard in index["shards"]:
-            spans = pl.read_parquet(folder / shard["spans"], columns=["sequence", "offset", "length"])
-            counts += np.bincount(spans["sequence"].to_numpy(), minlength=len(counts))
-            out.write(spans.select("offset", "length").to_numpy().astype("<u4").tobytes())
-    np.save(scratch / "first.npy", np.concatenate([[0], np.cumsum(counts)]))

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch.distributed.fsdp import FSDPModule
 
-from curricula.loader import Batch, batches_of
+from curricula.loader import batches_of
 from curricula.metrics import Tally
 from curricula.objective import Objective
 from curricula.parallel import World
-from curricula.rows import Rows
+from curricula.rows import Batch, Rows
 
 Group = tuple[str, str | None]
 """A source and a topic."""

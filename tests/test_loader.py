@@ -1,14 +1,16 @@
 """From a position to a batch: seams by hand, nothing lost between processes, orders that do not fit refused."""
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curricula.loader import FILLER, Loader, Track, batch_of, batches_of
-from curricula.rows import Row, Shards, starts_of, weights_of
+from curricula.loader import Loader, Track, batches_of
+from curricula.rows import FILLER, Row, batch_of, row_by_row, starts_of, weights_of
+from curricula.shards import Shards
 from mixer.errors import ShardError
 from mixer.shard import index_of
 from tests import training
@@ -27,6 +29,9 @@ class Numbered:
         ids = np.full(LENGTH, 1000 * source + sequence)
         offsets, lengths = np.array([0, 5]), np.array([5, 2])
         return Row(ids, starts_of(LENGTH, offsets, lengths), weights_of(LENGTH, offsets, lengths), 7)
+
+    def batch(self, picked, numbers):
+        return row_by_row(self, picked, numbers)
 
     def topic(self, source, sequence):
         return None
@@ -171,3 +176,22 @@ def test_sequences_of_another_length_are_refused(run, tmp_path):
     path.write_text(json.dumps(index | {"sequence_length": 32, "sequences": 2 * index["sequences"], "shards": halves}))
     with pytest.raises(ShardError, match="shards/pages: got sequences of 32, expected 64"):
         Shards(folder, SOURCES, document_mask=True)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("packing", ["best_fit", "concat_and_chunk"])
+def test_a_batch_laid_out_at_once_is_the_one_put_together_from_rows(run, tmp_path_factory, mask, packing):
+    folder = (
+        run if packing == "best_fit" else training.build_run(tmp_path_factory.mktemp("cut"), packing=packing) / "run"
+    )
+    shards = Shards(folder, SOURCES, document_mask=mask)
+    every = np.array([(source, number) for source in range(3) for number in range(shards.count(source))])
+    picked = np.random.default_rng(1).permutation(every)[:50]
+    for first, count, fill in ((0, 50, 0), (7, 1, 0), (20, 5, 3), (3, 0, 2)):
+        numbers = np.array([*range(first, first + count), *[FILLER] * fill])
+        pairs = picked[first : first + count]
+        found, expected = shards.batch(pairs, numbers), row_by_row(shards, pairs, numbers)
+        for field in fields(expected):
+            mine, theirs = getattr(found, field.name), getattr(expected, field.name)
+            assert np.array_equal(mine, theirs), field.name
+            assert getattr(mine, "dtype", int) == getattr(theirs, "dtype", int), field.name

@@ -5,10 +5,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from curricula.loader import batch_of
 from curricula.masking import register
 from curricula.objective import Objective, blocks_of, compact, has_plain_head, rounded
-from curricula.rows import Row, starts_of, weights_of
+from curricula.rows import Row, batch_of, starts_of, weights_of
 from curricula.validation import on_device
 from tests.tiny_model import tiny_model
 

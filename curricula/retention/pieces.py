@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from curricula.difficulty import Window, windows_of
-from curricula.loader import FILLER, Batch, batches_of
+from curricula.loader import batches_of
 from curricula.objective import Objective
 from curricula.parallel import World
-from curricula.rows import Row
+from curricula.rows import FILLER, Batch, Row, row_by_row
 from curricula.validation import evaluating, on_device
 
 _NOBODY = -1
@@ -54,6 +54,10 @@ class Pieces:
     def row(self, source: int, sequence: int) -> Row:
         """The packed row."""
         return self._rows[sequence][0]
+
+    def batch(self, picked: np.ndarray, numbers: np.ndarray) -> Batch:
+        """Packed rows as one batch."""
+        return row_by_row(self, picked, numbers)
 
     def topic(self, source: int, sequence: int) -> str | None:
         """Rows hold documents of several slices."""

@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -21,12 +22,14 @@ from mixer.run import discard
 
 JOURNAL = ".journal.jsonl"
 _WRITING = ".writing-"
-_SYNC_BYTES = 1 << 28
+_SYNC_BYTES = 1 << 26
 _COPY_BYTES = 1 << 23
 
 
 class Output:
     """A file being written, by a thread of its own, so that the next block is gathered meanwhile; hashed on the way.
+
+    A long one is synced now and then by another thread: the disk works while blocks are gathered, not after the last.
 
     Args:
         file: Open for writing at its end, unbuffered.
@@ -36,7 +39,10 @@ class Output:
 
     def __init__(self, file: FileIO, prefix: int = 0, synced: Callable[[int], None] | None = None) -> None:
         self._file, self._synced = file, synced
-        self.bytes = self._written = self._safe = prefix
+        self.bytes = self._written = self._asked = prefix
+        self._syncing = ThreadPoolExecutor(1)
+        self._sync: Future[None] = Future()
+        self._sync.set_result(None)
         self.closed = False
         self._digest = xxhash.xxh3_128()
         self._error: BaseException | None = None
@@ -59,10 +65,16 @@ class Output:
         while left:
             left = left[self._file.write(left) :]
         self._written += len(block)
-        if self._synced and self._written - self._safe >= _SYNC_BYTES:
-            os.fsync(self._file.fileno())
-            self._safe = self._written
-            self._synced(self._safe)
+        if self._written - self._asked >= _SYNC_BYTES and self._sync.done():
+            # The disk tells of an error once.
+            self._sync.result()
+            self._asked = self._written
+            self._sync = self._syncing.submit(self._make_safe, self._written)
+
+    def _make_safe(self, written: int) -> None:
+        os.fsync(self._file.fileno())
+        if self._synced:
+            self._synced(written)
 
     def write(self, block: Any) -> int:
         """Append bytes, or an array's; they must not change afterwards."""
@@ -88,16 +100,23 @@ class Output:
 
     def finish(self) -> str:
         """Sync, and the xxh3_128 of the whole file."""
-        self.abandon()
+        self._end()
         if self._error is not None:
             raise self._error
+        self._sync.result()
         os.fsync(self._file.fileno())
         return self._digest.hexdigest()
 
     def abandon(self) -> None:
-        """End the thread."""
+        """End the threads; a file that can go on later is synced as far as it is written."""
+        self._end()
+        if self._synced and self._error is None and self._sync.exception() is None:
+            self._make_safe(self._written)
+
+    def _end(self) -> None:
         self._queue.put(None)
         self._thread.join()
+        self._syncing.shutdown()
 
 
 class Folder:

@@ -18,6 +18,7 @@ from mixer.readers.flat import blocks, csv_places, mapped
 from mixer.recipe_exports import Export
 
 FILE_BYTES = 1 << 30
+_LINES = 1 << 16
 staged = True
 
 
@@ -43,11 +44,23 @@ def write(rows: Rows, folder: Folder, name: str, export: Export) -> None:
 def _lines(lengths: Iterator[np.ndarray]) -> Iterator[bytes]:
     """`start,end` of each document, end exclusive, a line each."""
     end = 0
-    for part in lengths:
+    for part in _joined(lengths):
         ends = end + np.cumsum(part)
         places = pl.DataFrame({"start": ends - part, "end": ends})
         yield places.write_csv(include_header=False).encode()
         end = int(ends[-1]) if len(part) else end
+
+
+def _joined(lengths: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same in blocks of `_LINES` or more: each call that makes lines costs as much as thousands of them."""
+    held: list[np.ndarray] = []
+    for part in lengths:
+        held.append(part)
+        if sum(map(len, held)) >= _LINES:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 def files(folder: Path, name: str) -> list[Path]:

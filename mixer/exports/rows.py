@@ -113,9 +113,10 @@ class Shards:
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _gather(files: Any, file: np.ndarray, row: np.ndarray, target: np.ndarray, out: np.ndarray) -> None:
     for i in range(len(file)):
-        source = files[file[i]][row[i]]
-        for place in range(out.shape[1]):
-            out[target[i], place] = source[place]
+        found, filled = files[file[i]][row[i]], out[target[i]]
+        # Looked up before the loop, or the compiler would not make it wide.
+        for place in range(len(filled)):
+            filled[place] = found[place]
 
 
 def _allow_files(wanted: int) -> None:

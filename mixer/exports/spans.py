@@ -98,9 +98,7 @@ def pieces(which: np.ndarray, spans: np.ndarray, follows: np.ndarray, sequence_l
         sequence_length: Tokens a sequence.
     """
     start, end = which * sequence_length + spans["start"], which * sequence_length + spans["end"]
-    is_cut = np.zeros(len(follows) * sequence_length + 1, bool)
-    is_cut[start] = is_cut[end] = is_cut[::sequence_length] = True
-    cuts = np.flatnonzero(is_cut)
+    cuts = np.unique(np.concatenate([start, end, sequence_length * np.arange(len(follows) + 1)]))
     at = np.searchsorted(cuts, start)
     document = np.full(len(cuts) - 1, -1, np.int64)
     document[at] = spans["document"]
