@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mixer.recipe_file import load
-from mixer.recipe_problems import find
-from mixer.recipe_retention_problems import kind_of
+from mixer.recipe.file import load
+from mixer.recipe.problems import find
+from mixer.recipe.retention_problems import kind_of
 
 GENERAL = {"path": "general.jsonl"}
 
