@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from mixer.read import read, units
-from mixer.recipe_sources import HtmlSource
+from mixer.recipe.sources import HtmlSource
 from mixer.tokens import packaged_tokenizer
 from mixer.types import Page
 

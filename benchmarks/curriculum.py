@@ -15,7 +15,7 @@ import numpy as np
 from curricula.order import prefix_bound
 from mixer.ordering import scores_of
 from mixer.realised import asked_by
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from mixer.shard import index_of
 from mixer.types import Segment, StagePlan
 

@@ -28,8 +28,8 @@ from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
 from mixer.exports.policy import POLICIES, module
 from mixer.exports.verify import verify
-from mixer.recipe_exports import Export
-from mixer.recipe_file import load
+from mixer.recipe.exports import Export
+from mixer.recipe.file import load
 from tests import toy_run
 
 PEERS = Path(__file__).with_name("exports_peers.py")

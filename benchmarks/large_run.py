@@ -8,7 +8,7 @@ import polars as pl
 from curricula.order import order
 from mixer.ordering import write_order
 from mixer.pack import concat_and_chunk
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from mixer.run import sha256, write_json
 from mixer.types import Draw
 

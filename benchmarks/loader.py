@@ -21,7 +21,7 @@ from mixer.exports import theirs
 from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
 from mixer.exports.training import training
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 BATCH = 64
 TURNS = 3

@@ -33,7 +33,7 @@ from curricula.methods.block_expansion import BlockExpansion
 from curricula.methods.importance import importances
 from curricula.methods.osft import Osft, Subspace, project
 from curricula.model import model_folder
-from mixer.recipe_methods import BlockExpansionMethod, OsftMethod
+from mixer.recipe.methods import BlockExpansionMethod, OsftMethod
 
 STEPS, LENGTH, FIRST = 100, 64, 6
 BOOK, GENERAL = "science_text/openstax-biology.jsonl.zst", "english/wikitext2-valid.txt.zst"

@@ -22,7 +22,7 @@ from mixer.mixture import source_of
 from mixer.ordering import draws_of, write_order
 from mixer.plan import plan
 from mixer.pools import guessed_pools
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 
 LENGTH = 8192
 SOURCES = 30

@@ -17,7 +17,7 @@ from curricula.search.laws import DCpt, MixingLaw, PowerLaw
 from curricula.search.results import Result
 from curricula.search.stock import Stock
 from curricula.search.sweep import analyse, jobs
-from mixer.recipe_sweep import Sweep
+from mixer.recipe.sweep import Sweep
 
 NAMES = ("web", "books", "code", "qa")
 HELD = (5 * 10**9, 2 * 10**9, 2 * 10**9, 10**9)

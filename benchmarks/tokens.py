@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zstandard
 
-from mixer.recipe import TokenizerSpec
+from mixer.recipe.recipe import TokenizerSpec
 from mixer.table import DOCUMENTS, TableWriter
 from mixer.tokens import EncodeDocuments, TokenTask, load
 

@@ -34,7 +34,7 @@ from curricula.train import train
 from curricula.validation import on_device
 from curricula.workbench import optimizer_of
 from mixer.commands.options import store
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 
 METHODS = {
     "plain": "{kind: plain}",

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 
 from mixer.errors import PlanError
-from mixer.recipe_stage import Adapt
+from mixer.recipe.stage import Adapt
 
 
 def update(

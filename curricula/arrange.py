@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from curricula.order import Shuffles, _mix, _shuffled, seed_of
-from mixer.recipe_stage import Order
+from mixer.recipe.stage import Order
 from mixer.types import Draw
 
 _SHAPES = {"buckets": 0, "linear": 1, "root": 2, "geometric": 3}

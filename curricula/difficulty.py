@@ -17,7 +17,7 @@ import numpy as np
 from curricula.causal import device as found_device
 from curricula.causal import frame_token, load_model
 from mixer.errors import RecipeError
-from mixer.recipe import TokenizerSpec
+from mixer.recipe.recipe import TokenizerSpec
 from mixer.tokens import load
 
 VERSION = 2

@@ -19,8 +19,8 @@ from curricula.rows import Batch, Row, row_by_row, starts_of
 from curricula.schedule import Schedule, leg_of
 from mixer.errors import RecipeError
 from mixer.pack import best_fit
-from mixer.recipe_methods import FreezeMethod, PlainMethod
-from mixer.recipe_train import Instruct, Train
+from mixer.recipe.methods import FreezeMethod, PlainMethod
+from mixer.recipe.train import Instruct, Train
 from mixer.run import digest, read_json, sha256, staged
 from mixer.steps import Say
 

@@ -18,8 +18,8 @@ from curricula.retention.raised import restore
 from curricula.schedule import Schedule, schedule_of
 from curricula.shards import Shards
 from mixer.errors import PlanError, RecipeError, ShardError
-from mixer.recipe import Recipe, TokenizerSpec
-from mixer.recipe_train import Train
+from mixer.recipe.recipe import Recipe, TokenizerSpec
+from mixer.recipe.train import Train
 from mixer.run import digest, read_json
 from mixer.tokens import load as load_encoder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer.errors import RecipeError
-from mixer.recipe_section import PACKAGED
+from mixer.recipe.section import PACKAGED
 from mixer.run import digest, read_json, sha256, staged, write_json
 from mixer.tokens import packaged_tokenizer
 

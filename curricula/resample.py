@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from curricula.order import _mix, seed_of
-from mixer.recipe_stage import Resample
+from mixer.recipe.stage import Resample
 
 
 def resample(

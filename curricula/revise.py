@@ -16,8 +16,8 @@ from mixer.history import Revision, in_parts, revisions_of
 from mixer.mixture import exact, source_of
 from mixer.plan import plan, round_name
 from mixer.pools import topic_sources
-from mixer.recipe import Recipe
-from mixer.recipe_stage import Adapt, ResampleStage, Stage
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import Adapt, ResampleStage, Stage
 from mixer.shortfall import room_of
 from mixer.types import Plan, Pool, StagePlan
 

@@ -14,8 +14,8 @@ from mixer.errors import RecipeError, SourceError
 from mixer.history import as_shares, read_history, write_history
 from mixer.ordering import LOSSES, ORDERS, digest_of
 from mixer.plan import round_name, rounds_of
-from mixer.recipe import Recipe
-from mixer.recipe_stage import ResampleStage, Stage
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import ResampleStage, Stage
 from mixer.replan import open_run, plan_of, pools_of_run, replan
 from mixer.run import link, locked, read_json, staged, write_json
 from mixer.steps import Say

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mixer.errors import RecipeError
-from mixer.recipe import Recipe
-from mixer.recipe_train import Segment
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.train import Segment
 
 _SHARES = {"cooldown": 0.3, "decay": 0.1}
 _RATES = {"hold": 0.5, "final": 0.1}

@@ -7,7 +7,7 @@ import numpy as np
 from curricula import resample
 from curricula.arrange import arrange
 from curricula.order import order
-from mixer.recipe_stage import Order, Resample
+from mixer.recipe.stage import Order, Resample
 from mixer.types import Draw, Segment
 
 

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mixer.recipe_file import schema
+from mixer.recipe.file import schema
 
 DOCS = Path(__file__).parent
-HEAD = "<!-- Written by docs/generate.py; edit the docstrings in mixer/recipe.py or mixer/commands instead. -->\n\n"
+HEAD = "<!-- Written by docs/generate.py; edit the docstrings in mixer/recipe/ or mixer/commands instead. -->\n\n"
 
 
 def recipes() -> str:

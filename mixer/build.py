@@ -21,8 +21,8 @@ from mixer.pools import PackRule, pack_rule, pools_of
 from mixer.prepare import prepare, prepare_texts
 from mixer.publish import publish
 from mixer.realised import write_realised
-from mixer.recipe import Recipe
-from mixer.recipe_file import dump
+from mixer.recipe.file import dump
+from mixer.recipe.recipe import Recipe
 from mixer.replan import plan_of
 from mixer.run import digest, keep_only, locked, sweep, write_json, write_text
 from mixer.shard import TokenFiles

@@ -22,8 +22,8 @@ from mixer import dedup, language
 from mixer.execute import Step
 from mixer.extract import Rejected, extract
 from mixer.read import read
-from mixer.recipe import Clean
-from mixer.recipe_sources import PageSource
+from mixer.recipe.recipe import Clean
+from mixer.recipe.sources import PageSource
 from mixer.run import read_json, staged, write_json
 from mixer.table import DOCUMENTS, DROPPED, TableWriter
 from mixer.types import Failure, Page, Skipped, Unit

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from mixer.score import Scoring
 from mixer.steps import Say, Steps
 

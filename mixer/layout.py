@@ -14,8 +14,8 @@ import polars as pl
 import xxhash
 
 from mixer.pools import PackRule
-from mixer.recipe_scores import COLUMNS
-from mixer.recipe_stage import REST
+from mixer.recipe.scores import COLUMNS
+from mixer.recipe.stage import REST
 from mixer.table import scan
 
 _LEAST_TRAINED = 20

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from mixer.baselines import temperature, unimax
 from mixer.errors import PlanError
-from mixer.recipe_stage import Mixture, Part, Preset, Ramp, Stage
+from mixer.recipe.stage import Mixture, Part, Preset, Ramp, Stage
 from mixer.types import Segment
 
 SLOPE_UNIT = 2**28

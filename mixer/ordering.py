@@ -13,8 +13,8 @@ from mixer.context import Context
 from mixer.layout import values_of
 from mixer.mixture import source_of
 from mixer.pools import pack_rule
-from mixer.recipe import Recipe
-from mixer.recipe_stage import Order, Resample, ResampleStage, Stage
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import Order, Resample, ResampleStage, Stage
 from mixer.run import read_json, sha256
 from mixer.score import sequence_scores
 from mixer.shard import index_of

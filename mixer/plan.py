@@ -13,8 +13,8 @@ from fractions import Fraction
 from mixer.baselines import effective_tokens, fresh_equivalent
 from mixer.errors import PlanError
 from mixer.mixture import Sizes, Span, apportion, exact, source_of, spans, split
-from mixer.recipe import Recipe
-from mixer.recipe_stage import Part, Ramp, ResampleStage, Stage
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import Part, Ramp, ResampleStage, Stage
 from mixer.remedy import Problem, Short, short_of, told
 from mixer.shortfall import Asked, fit, room_of
 from mixer.types import Plan, Segment, Share, StagePlan

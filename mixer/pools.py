@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixer.mixture import exact
-from mixer.recipe import Recipe
-from mixer.recipe_stage import REST, Mixture, Order, Part, Preset, Stage
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import REST, Mixture, Order, Part, Preset, Stage
 from mixer.types import Pool
 
 

@@ -20,7 +20,7 @@ from mixer.errors import SourceError
 from mixer.readers import Row, html, hub, parquet, rows, tokens
 from mixer.readers.rows import Part, printable
 from mixer.readers.streams import compression
-from mixer.recipe_sources import HtmlSource, HubSource, PageSource, ParquetSource, TextSource, TokensSource
+from mixer.recipe.sources import HtmlSource, HubSource, PageSource, ParquetSource, TextSource, TokensSource
 from mixer.types import Unit
 
 STRIPE_BYTES = 8 * 2**20

@@ -17,7 +17,7 @@ from mixer.context import Context
 from mixer.layout import numbers_of
 from mixer.mixture import SLOPE_UNIT
 from mixer.ordering import scores_of
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from mixer.run import sha256
 from mixer.types import Plan, Pool, StagePlan
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from mixer.errors import PlanError
 from mixer.mixture import exact
-from mixer.recipe import Recipe
-from mixer.recipe_stage import Preset, ResampleStage, Stage
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import Preset, ResampleStage, Stage
 
 _TRIES = 6
 """Rounding to whole sequences may take a few more than the shares say."""

@@ -11,8 +11,8 @@ from mixer.ordering import Scheduler, as_json, write_orders
 from mixer.plan import plan
 from mixer.pools import pools_of
 from mixer.realised import write_realised
-from mixer.recipe import Recipe
-from mixer.recipe_file import load
+from mixer.recipe.file import load
+from mixer.recipe.recipe import Recipe
 from mixer.run import read_json, sha256, write_json
 from mixer.shard import index_of
 from mixer.steps import Say, Steps

@@ -16,8 +16,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from mixer.execute import Step
-from mixer.recipe_scores import COLUMNS
-from mixer.recipe_scores_problems import columns_of
+from mixer.recipe.scores import COLUMNS
+from mixer.recipe.scores_problems import columns_of
 from mixer.run import digest, staged
 from mixer.table import scan
 from mixer.where import parse

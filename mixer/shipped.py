@@ -29,7 +29,7 @@ def recipe_path(name: str) -> Path:
     Raises:
         RecipeError: There is none of that name; offers the nearest.
     """
-    from mixer.recipe_problems import nearest
+    from mixer.recipe.problems import nearest
 
     known = sorted(path.stem for path in folder().glob("*.yaml"))
     if name in known:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from mixer.mixture import Span, exact, leaves, source_of, split
-from mixer.recipe import Recipe
-from mixer.recipe_stage import Stage
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import Stage
 from mixer.types import Segment
 
 

@@ -22,8 +22,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from mixer.errors import RecipeError
 from mixer.execute import Step
-from mixer.recipe import TokenizerSpec
-from mixer.recipe_section import PACKAGED
+from mixer.recipe.recipe import TokenizerSpec
+from mixer.recipe.section import PACKAGED
 from mixer.run import staged
 
 VERSION = 1

@@ -16,7 +16,7 @@ import polars as pl
 from tokenizers import pre_tokenizers
 
 from mixer.errors import ShardError, SourceError
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from mixer.shard import Sequences, index_of
 from mixer.table import scan
 from mixer.tokens import Encoder

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from mixer.errors import SourceError
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from mixer.shard import index_of
 from mixer.table import scan
 from mixer.trace import scores_of_document

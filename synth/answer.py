@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mixer.recipe_synth import Sampling
+from mixer.recipe.synth import Sampling
 from synth.request import REFUSED, NoAnswerError, Response
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mixer.recipe_synth import ScienceQa
+from mixer.recipe.synth import ScienceQa
 from synth.candidate import Candidate, SeedPage
 from synth.labelled import GOLD, Labelled
 from synth.request import Ask

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from mixer.recipe_synth import CodeQa
+from mixer.recipe.synth import CodeQa
 from synth import prompt, sandbox
 from synth.answer import complete, parameters
 from synth.candidate import Candidate, Check, SeedPage

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from mixer.errors import EngineError
 from mixer.hardware import multiplies_bfloat16
-from mixer.recipe_synth import Model
+from mixer.recipe.synth import Model
 from mixer.steps import Say
 
 _READY_S = 900.0

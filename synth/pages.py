@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixer import disciplines, embed
-from mixer.recipe_synth import ScienceQa, Task
+from mixer.recipe.synth import ScienceQa, Task
 from mixer.run import digest
 from mixer.table import scan
 

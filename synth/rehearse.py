@@ -8,7 +8,7 @@ in continual pre-training has not been settled; compare it with a public corpus.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mixer.recipe_synth import Replay
+from mixer.recipe.synth import Rehearsal
 from mixer.run import digest
 from synth.answer import complete, parameters
 from synth.candidate import Candidate, Check, SeedPage
@@ -22,11 +22,11 @@ _LEAST_DISTINCT = 0.35
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayFlow:
+class RehearsalFlow:
     """The task `replay` with its settings."""
 
     chat: ClassVar[bool] = False
-    task: Replay
+    task: Rehearsal
 
     async def __call__(self, page: SeedPage, ask: Ask) -> list[Candidate]:
         opening = opening_of(page.text)

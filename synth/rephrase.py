@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mixer.dedup import words
-from mixer.recipe_synth import Rephrase
+from mixer.recipe.synth import Rephrase
 from synth import prompt
 from synth.answer import complete, parameters
 from synth.candidate import Candidate, Check, Pair, SeedPage

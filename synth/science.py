@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any, ClassVar
 
 from mixer import disciplines
-from mixer.recipe_synth import ScienceQa
+from mixer.recipe.synth import ScienceQa
 from mixer.run import digest
 from synth import extractive, prompt
 from synth.answer import fields, parameters

@@ -7,7 +7,7 @@ isolated call a sentence that sees the question and the sentence before it as co
 import asyncio
 from typing import Any
 
-from mixer.recipe_synth import Sampling
+from mixer.recipe.synth import Sampling
 from synth import prompt
 from synth.answer import fields, parameters
 from synth.candidate import Check, Pair

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from mixer import disciplines, embed
 from mixer.context import Context
 from mixer.errors import SourceError
-from mixer.recipe_scores import Teacher
-from mixer.recipe_sources import SynthSource
-from mixer.recipe_synth import CodeQa, Model, Rephrase, Replay, ScienceQa, Task
+from mixer.recipe.scores import Teacher
+from mixer.recipe.sources import SynthSource
+from mixer.recipe.synth import CodeQa, Model, Rehearsal, Rephrase, ScienceQa, Task
 from mixer.run import digest, discard, relink, staged
 from synth import label, output, prompt, rounds
 from synth.calibrate import CalibrateFlow, report, rows_of
@@ -32,7 +32,7 @@ from synth.labelled import Labelled
 from synth.log import ResponseLog
 from synth.logged import complete, write_missing
 from synth.pages import PAGES, write_pages
-from synth.rehearse import ReplayFlow
+from synth.rehearse import RehearsalFlow
 from synth.rephrase import RephraseFlow
 from synth.science import ScienceFlow
 from synth.surface import templates
@@ -235,8 +235,8 @@ def flow_of(task: Task, seed: int) -> Flow:
         return CodeFlow(task, seed)
     if isinstance(task, Rephrase):
         return RephraseFlow(task)
-    if isinstance(task, Replay):
-        return ReplayFlow(task)
+    if isinstance(task, Rehearsal):
+        return RehearsalFlow(task)
     assert isinstance(task, ScienceQa)
     return ScienceFlow(task, seed)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mixer.recipe_synth import ScienceQa
+from mixer.recipe.synth import ScienceQa
 from synth.candidate import Candidate, Check, Pair
 from synth.checks import free_checks
 from synth.evidence import align

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mixer.dedup import words
-from mixer.recipe_synth import Sampling
+from mixer.recipe.synth import Sampling
 from synth import prompt
 from synth.answer import fields, parameters
 from synth.candidate import Check, Pair

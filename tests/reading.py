@@ -7,7 +7,7 @@ import orjson
 import zstandard
 
 from mixer.read import read, units
-from mixer.recipe_sources import HtmlSource, JsonlSource, ParquetSource, TextSource, WarcSource
+from mixer.recipe.sources import HtmlSource, JsonlSource, ParquetSource, TextSource, WarcSource
 from mixer.types import Page, Unit
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from curricula.adapt import bounded, factors, update
 from mixer.errors import PlanError
-from mixer.recipe_stage import Adapt
+from mixer.recipe.stage import Adapt
 
 ROSE = {"a": 1.26, "b": 1.82, "c": 1.54}, {"a": 1.32, "b": 1.45, "c": 1.60}
 THIRDS = dict.fromkeys("abc", 1 / 3)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from curricula.arrange import arrange
 from curricula.order import order
-from mixer.recipe_stage import Order
+from mixer.recipe.stage import Order
 from mixer.types import Draw
 
 

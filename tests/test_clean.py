@@ -9,7 +9,7 @@ from datatrove.utils.word_tokenizers import load_word_tokenizer
 
 from mixer import clean, language
 from mixer.clean import Draft, Tally, Task, WriteUnit, steps_of
-from mixer.recipe import Clean
+from mixer.recipe.recipe import Clean
 from mixer.types import Page, Unit
 from tests import toys
 

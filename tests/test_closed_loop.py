@@ -14,7 +14,7 @@ from curricula.closed_loop import before_stage, check_validation
 from mixer.cli import app
 from mixer.errors import RecipeError, SourceError
 from mixer.ordering import digest_of
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from tests import training
 from tests.test_curriculum import STAGES, build_in, corpus  # noqa: F401
 from tests.tiny_model import tiny_model

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer.dedup import Signer, candidates, containment, find, find_exact, shingles, words
-from mixer.recipe import Dedup, NearDedup
+from mixer.recipe.recipe import Dedup, NearDedup
 from mixer.table import DOCUMENTS, TableWriter
 
 RIVER = "the river carries sand and silt from the hills to the sea where it settles in layers over many thousand years"

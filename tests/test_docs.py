@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))

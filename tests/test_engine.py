@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mixer.errors import EngineError
-from mixer.recipe_synth import Model
+from mixer.recipe.synth import Model
 from synth import engine
 from synth.engine import Server, serve
 

@@ -11,7 +11,7 @@ from mixer.decontaminate import Index
 from mixer.errors import RecipeError, SourceError
 from mixer.exclude import FindBenchmarks, SearchTask, exclude, open_index
 from mixer.prepare import prepare_pages
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from mixer.run import read_json
 from mixer.steps import Steps
 from tests import toys

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from mixer.cli import app
 from mixer.diff import diff
 from mixer.errors import ShardError, SourceError
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from mixer.replan import open_run
 from mixer.shard import Sequences
 from mixer.tokens import Encoder

@@ -14,7 +14,7 @@ from mixer.build import build
 from mixer.cli import app
 from mixer.exports.export import export
 from mixer.exports.locate import trace_file
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 from mixer.replan import open_run
 from mixer.shard import Sequences, index_of
 from mixer.tokens import load

@@ -17,7 +17,7 @@ from mixer.exports import llmc, mds, megatron, nanotron
 from mixer.exports.export import export
 from mixer.exports.policy import POLICIES, module
 from mixer.exports.verify import verify
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 from tests import toy_run
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")

@@ -12,7 +12,7 @@ from mixer.errors import ExportError
 from mixer.exports import export as export_module
 from mixer.exports.export import DAMAGED, RECORD, export
 from mixer.exports.verify import verify
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 from mixer.run import file_hash
 from tests import toy_run
 

@@ -9,15 +9,15 @@ import pytest
 
 from curricula.scheduler import Scheduler
 from curricula.scores.score import open_score
-from mixer import recipe_problems
 from mixer.build import build
 from mixer.errors import ShardError
 from mixer.exports import theirs
 from mixer.exports.export import export
 from mixer.exports.rows import Facts
 from mixer.exports.target import checked, small_dtype
-from mixer.recipe_exports import Export
-from mixer.recipe_file import load
+from mixer.recipe import problems as recipe_problems
+from mixer.recipe.exports import Export
+from mixer.recipe.file import load
 from mixer.replan import open_run
 from tests import toy_run, toys
 from tests.command import mixer

@@ -18,7 +18,7 @@ from mixer.exports import rows as rows_module
 from mixer.exports.export import export
 from mixer.exports.folder import JOURNAL, Folder
 from mixer.exports.rows import Shards
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 from tests import toy_run
 
 
@@ -150,8 +150,8 @@ import os, signal, sys
 from pathlib import Path
 from mixer.exports import rows
 from mixer.exports.export import export
-from mixer.recipe import Recipe
-from mixer.recipe_exports import Export
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.exports import Export
 
 rows.BLOCK_TOKENS = 16
 plain, left = rows.Shards.ids, [int(sys.argv[4])]

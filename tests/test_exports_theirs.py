@@ -13,7 +13,7 @@ from mixer.exports import realised, theirs
 from mixer.exports.asked import interpreter_for
 from mixer.exports.export import export
 from mixer.exports.verify import verify
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 from tests import toy_run
 
 NO_BLEND = ("arrow", "blended")

@@ -17,7 +17,7 @@ from mixer.exports.expected import Verified
 from mixer.exports.export import export
 from mixer.exports.target import agree
 from mixer.exports.verify import verify
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 from tests import toy_run
 
 

@@ -14,7 +14,7 @@ import yaml
 from mixer.exports.export import export
 from mixer.exports.policy import POLICIES
 from mixer.exports.verify import verify
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 from tests import toy_run
 
 OPTIONS = [

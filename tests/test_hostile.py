@@ -14,7 +14,7 @@ from curricula.scheduler import Scheduler
 from curricula.scores.score import open_score
 from mixer.build import build
 from mixer.errors import PlanError, SourceError
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from tests import toys
 
 BOUND_S = 60

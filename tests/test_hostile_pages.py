@@ -4,7 +4,7 @@ import json
 
 import polars as pl
 
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from tests.endpoint import endpoint
 from tests.hostile_pages import PAGES
 from tests.test_synth import synthesize

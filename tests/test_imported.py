@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mixer import recipe_file, recipe_problems
 from mixer.cli import app
 from mixer.diff import diff
 from mixer.errors import ExportError, SourceError
@@ -25,8 +24,10 @@ from mixer.imported import Framed, frame, read_documents
 from mixer.read import units
 from mixer.readers import tokens as reader
 from mixer.readers.tokens import Encoded, Ids, documents
-from mixer.recipe_exports import Export
-from mixer.recipe_sources import TokensSource
+from mixer.recipe import file as recipe_file
+from mixer.recipe import problems as recipe_problems
+from mixer.recipe.exports import Export
+from mixer.recipe.sources import TokensSource
 from mixer.replan import open_run
 from mixer.shard import Sequences, index_of
 from mixer.tokens import load

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from curricula.chats import Chats, encode_files, files_of, rows_of, turns_of
 from curricula.instruct import ChatRows, check_instruct
 from mixer.errors import RecipeError, SourceError
-from mixer.recipe_train import Instruct, Train
+from mixer.recipe.train import Instruct, Train
 from tests import toys, training
 
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from curricula.interpolate import interpolate, sweep
 from curricula.methods.block_expansion import BlockExpansion
 from mixer.errors import SourceError
-from mixer.recipe_methods import BlockExpansionMethod
+from mixer.recipe.methods import BlockExpansionMethod
 from tests.tiny_families import FAMILIES, family, logits, train
 
 

@@ -13,7 +13,7 @@ from curricula.scores.kenlm import FamiliarityScorer, normalized
 from curricula.scores.score import open_score
 from mixer.context import Context
 from mixer.errors import RecipeError
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from tests import toys
 from tests.test_build import run_build
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from mixer.cli import app
 from mixer.errors import RecipeError, SourceError
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from synth import label
 from synth.candidate import SeedPage
 from synth.label import GRADES, LabelFlow

@@ -12,8 +12,8 @@ from mixer.errors import ExportError, SourceError
 from mixer.exports.export import export
 from mixer.exports.locate import trace_file
 from mixer.exports.policy import module
-from mixer.recipe_exports import Export
-from mixer.recipe_file import load
+from mixer.recipe.exports import Export
+from mixer.recipe.file import load
 from mixer.shard import Sequences
 from mixer.tokens import load as load_encoder
 from tests import toys

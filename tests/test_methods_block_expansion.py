@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, Glm4Config, Glm4ForCausalLM, GPT2
 
 from curricula.methods.block_expansion import BlockExpansion, interleaved, least_critical
 from mixer.errors import RecipeError
-from mixer.recipe_methods import BlockExpansionMethod
+from mixer.recipe.methods import BlockExpansionMethod
 from tests.tiny_families import FAMILIES, family, ids, logits, train
 
 

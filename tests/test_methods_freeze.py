@@ -10,7 +10,7 @@ from curricula.methods.base import Method
 from curricula.methods.choose import method_of
 from curricula.methods.freeze import Freeze
 from mixer.errors import RecipeError
-from mixer.recipe_methods import AnyMethod, FreezeMethod
+from mixer.recipe.methods import AnyMethod, FreezeMethod
 from tests.tiny_families import family, train
 
 SECTIONS = TypeAdapter(AnyMethod)

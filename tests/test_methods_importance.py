@@ -6,7 +6,7 @@ from torch import nn
 
 from curricula.methods.importance import changes, importances
 from curricula.methods.osft import Osft, protected_rank
-from mixer.recipe_methods import OsftMethod
+from mixer.recipe.methods import OsftMethod
 from tests.tiny_families import family, ids
 
 

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from curricula.methods.lora import Lora
 from mixer.errors import RecipeError
-from mixer.recipe_methods import LoraMethod
+from mixer.recipe.methods import LoraMethod
 from tests.tiny_families import FAMILIES, family, logits, train
 
 

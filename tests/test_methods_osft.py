@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from curricula.methods.osft import Osft, Subspace, extend, leaked, project, protected_rank, split
 from mixer.errors import RecipeError
-from mixer.recipe_methods import OsftMethod
+from mixer.recipe.methods import OsftMethod
 from tests.tiny_families import FAMILIES, family, logits, train
 
 MODES = ("block", "left", "right", "both")

@@ -11,7 +11,7 @@ from torch.multiprocessing.spawn import spawn
 
 from curricula.methods.choose import method_of
 from curricula.methods.weights import agreed, whole
-from mixer.recipe_methods import BlockExpansionMethod, LoraMethod, OsftMethod
+from mixer.recipe.methods import BlockExpansionMethod, LoraMethod, OsftMethod
 from tests.tiny_families import family, train
 
 SECTIONS = {

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mixer.errors import PlanError
 from mixer.mixture import Sizes, apportion, spans
 from mixer.plan import plan
-from mixer.recipe import Recipe
-from mixer.recipe_stage import Stage
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import Stage
 
 SIZES = Sizes({"web": 300, "books": 100, "code": 50})
 TOPICS = Sizes({"web/physics": 60, "web/biology": 30, "web/rest": 10, "books": 100})

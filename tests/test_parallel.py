@@ -19,7 +19,7 @@ from curricula.parallel import world
 from curricula.retention.guard import open_guard
 from curricula.train import train
 from mixer.errors import MixerError, SourceError
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from tests import toys, training
 from tests.test_train import SHORT, assert_equal, checkpoint, lines
 from tests.tiny_model import tiny_model

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mixer import language
 from mixer.dedup import _bands, candidates, containment, find, shingles
-from mixer.recipe import Dedup, NearDedup
+from mixer.recipe.recipe import Dedup, NearDedup
 from tests import toys
 from tests.test_dedup import unit
 

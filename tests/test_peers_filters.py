@@ -18,7 +18,7 @@ from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetition
 
 from mixer import language
 from mixer.clean import Draft, steps_of
-from mixer.recipe import Clean
+from mixer.recipe.recipe import Clean
 from mixer.run import digest
 from mixer.types import Page
 from tests.test_clean import PROSE, cleaned

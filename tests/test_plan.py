@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mixer.errors import PlanError
 from mixer.mixture import allocate
 from mixer.plan import plan
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 
 NAMES = ("science", "qa", "replay")
 

@@ -15,7 +15,7 @@ from mixer.errors import SourceError
 from mixer.read import read, units
 from mixer.readers import streams
 from mixer.readers.rows import find
-from mixer.recipe_sources import HubSource
+from mixer.recipe.sources import HubSource
 from mixer.types import Failure, Page, Skipped
 from tests.reading import contents, everything, html, jsonl, lines_of, parquet, reasons, stripes_of, text
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mixer.recipe import Recipe, TokenizerSpec
-from mixer.recipe_section import parse_count
+from mixer.recipe.recipe import Recipe, TokenizerSpec
+from mixer.recipe.section import parse_count
 
 
 def small(**changes: Any) -> dict[str, Any]:

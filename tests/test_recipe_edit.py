@@ -2,8 +2,9 @@
 
 import pytest
 
-from mixer import recipe_edit, recipe_file
 from mixer.errors import RecipeError
+from mixer.recipe import edit as recipe_edit
+from mixer.recipe import file as recipe_file
 
 RECIPE = """\
 # mixer sweep x.yaml

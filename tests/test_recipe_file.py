@@ -14,9 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from mixer import doctor, recipe, recipe_file, recipe_override, recipe_problems, recipe_section, recipe_yaml
+from mixer import doctor
 from mixer.errors import RecipeError
-from mixer.recipe import Recipe
+from mixer.recipe import file as recipe_file
+from mixer.recipe import override as recipe_override
+from mixer.recipe import problems as recipe_problems
+from mixer.recipe import recipe
+from mixer.recipe import section as recipe_section
+from mixer.recipe import yaml as recipe_yaml
+from mixer.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -273,7 +279,7 @@ def test_the_schema_describes_keys_and_takes_a_tokenizer_s_bare_path() -> None:
 
 
 def test_importing_is_cheap() -> None:
-    code = "import sys, mixer.recipe_file, mixer.doctor; print(*sys.modules)"
+    code = "import sys, mixer.recipe.file, mixer.doctor; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert {"pydantic", "yaml"} <= loaded

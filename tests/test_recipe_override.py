@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mixer import recipe_file
 from mixer.errors import RecipeError
-from mixer.recipe import NearDedup
+from mixer.recipe import file as recipe_file
+from mixer.recipe.recipe import NearDedup
 
 RECIPE = """\
 name: science

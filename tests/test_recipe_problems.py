@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mixer import recipe_file
 from mixer.errors import RecipeError
-from mixer.recipe_problems import find, known_keys, nearest
+from mixer.recipe import file as recipe_file
+from mixer.recipe.problems import find, known_keys, nearest
 
 RECIPE = """\
 name: science

@@ -8,9 +8,9 @@ import yaml
 from typer.testing import CliRunner
 
 from mixer.cli import app
-from mixer.recipe_file import load
-from mixer.recipe_problems import find
-from mixer.recipe_retention_problems import kind_of
+from mixer.recipe.file import load
+from mixer.recipe.problems import find
+from mixer.recipe.retention_problems import kind_of
 
 GENERAL = {"path": "general.jsonl"}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mixer.errors import RecipeError
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from tests import toys
 
 TOPIC = {"topic": {"labels": {"physics": "waves", "biology": "cells"}}}

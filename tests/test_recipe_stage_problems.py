@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mixer import recipe_file
 from mixer.errors import RecipeError
+from mixer.recipe import file as recipe_file
 
 RECIPE = """\
 name: science

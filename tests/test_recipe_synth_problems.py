@@ -2,9 +2,9 @@
 
 import pytest
 
-from mixer import recipe_file
 from mixer.errors import RecipeError
-from mixer.recipe_synth_problems import CHECKS
+from mixer.recipe import file as recipe_file
+from mixer.recipe.synth_problems import CHECKS
 from synth.candidate import Pair
 from synth.verify import page_checks
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixer.recipe_yaml import MAX_DEPTH, Tree, dump, parse, printable, show
+from mixer.recipe.yaml import MAX_DEPTH, Tree, dump, parse, printable, show
 
 
 def told(text: str) -> list[tuple[int | None, str]]:

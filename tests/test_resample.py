@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from curricula.resample import resample
-from mixer.recipe_stage import Resample
+from mixer.recipe.stage import Resample
 
 
 def rule(**keys) -> Resample:

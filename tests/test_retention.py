@@ -19,7 +19,7 @@ from curricula.retention.slices import Texts, texts_of
 from curricula.retention.stages import continual
 from mixer.cli import app
 from mixer.errors import CheckpointError, RecipeError, SourceError
-from mixer.recipe_retention import Retention, Slice
+from mixer.recipe.retention import Retention, Slice
 from tests import toys, training
 from tests.tiny_model import tiny_model
 
@@ -307,7 +307,7 @@ def test_tasks_without_lm_eval_are_refused_unless_left_out(built, tmp_path, monk
 
 def test_a_recipe_without_retention_is_refused(built):
     from curricula.retention.survey import retention_of
-    from mixer.recipe_file import load
+    from mixer.recipe.file import load
 
     with pytest.raises(RecipeError, match="got no `retention`"):
         retention_of(load(built / "run/recipe.yaml", overrides=["retention=null"]))

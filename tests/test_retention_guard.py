@@ -19,7 +19,7 @@ from curricula.retention.raised import Stock, forget, raise_replay, raised, rest
 from curricula.train import train
 from mixer.cli import app
 from mixer.errors import CheckpointError
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from mixer.types import Pool
 from tests import toys, training
 from tests.tiny_model import tiny_model

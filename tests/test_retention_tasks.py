@@ -18,7 +18,7 @@ from curricula.retention.report import compare_tasks, gate_of
 from curricula.retention.slices import Texts
 from curricula.retention.tasks import TEMPLATES, Answers, Questions, ask, questions_of
 from mixer.errors import RecipeError, SourceError
-from mixer.recipe_retention import Retention, Slice, Task
+from mixer.recipe.retention import Retention, Slice, Task
 from tests import toys, training
 from tests.tiny_model import tiny_model
 

@@ -13,7 +13,7 @@ from mixer.errors import PlanError, RecipeError
 from mixer.history import Revision, as_shares
 from mixer.ordering import draws_of
 from mixer.plan import plan
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from mixer.types import Pool
 
 WEB = {"weight": 1, "topics": {"biology": 1, "rest": 1}}

@@ -17,7 +17,7 @@ from mixer.cli import app
 from mixer.commands.build import _another
 from mixer.errors import PlanError, RecipeError, SourceError
 from mixer.ordering import ORDERS, digest_of
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from mixer.replan import open_run, replan
 from mixer.run import write_json
 from tests.test_curriculum import STAGES, build_in, built, corpus  # noqa: F401

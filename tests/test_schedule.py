@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from curricula.schedule import Leg, Schedule, leg_of, schedule_of
 from mixer.errors import RecipeError
-from mixer.recipe import Recipe
-from mixer.recipe_file import dump, load
-from mixer.recipe_train import LearningRate, Segment
+from mixer.recipe.file import dump, load
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.train import LearningRate, Segment
 from tests import toys
 
 

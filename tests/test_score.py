@@ -13,9 +13,9 @@ from curricula.scores.learned import OpenTopic
 from curricula.scores.score import OpenPerplexity, open_score
 from mixer.build import build
 from mixer.errors import RecipeError
-from mixer.recipe import Stage
-from mixer.recipe_file import load
-from mixer.recipe_scores import Scores, Text
+from mixer.recipe.file import load
+from mixer.recipe.recipe import Stage
+from mixer.recipe.scores import Scores, Text
 from mixer.run import read_json
 from mixer.score import ScoreDocuments, ScoreTask, Scoring, failing, sequence_scores
 from synth.synthesize import Synthesizer, Weights

@@ -6,7 +6,7 @@ import pytest
 
 from curricula.search.stock import Stock, stock_of
 from mixer.plan import plan
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from mixer.types import Plan, Share, StagePlan
 
 STOCK = Stock({"web": 0.5, "qa": 0.5}, {"web": 300, "qa": 10}, {"web": 0, "qa": 15}, 100, 4.0)

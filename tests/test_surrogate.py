@@ -11,7 +11,7 @@ from curricula.search.surrogate import TrainedSurrogate
 from curricula.search.sweep import Job as Wanted
 from mixer.cli import app
 from mixer.errors import PlanError, RecipeError
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from tests import toys, training
 from tests.test_build import run_build
 from tests.tiny_model import tiny_model

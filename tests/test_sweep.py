@@ -16,7 +16,7 @@ from curricula.search.solve import Programme, solve
 from curricula.search.stock import Stock
 from curricula.search.sweep import analyse, jobs, slices_of, train
 from mixer.errors import PlanError, SourceError
-from mixer.recipe_sweep import Sweep
+from mixer.recipe.sweep import Sweep
 
 NAMES = ("web", "books", "qa")
 NOISE = 0.002

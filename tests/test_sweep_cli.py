@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from curricula.search.laws import DCpt
-from mixer import recipe_file
 from mixer.commands import sweep as command
+from mixer.recipe import file as recipe_file
 from tests.command import mixer
 
 RECIPE = """\

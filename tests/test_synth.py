@@ -12,8 +12,8 @@ from datatrove.pipeline.inference.types import InferenceError, InferenceResult
 from curricula.scores.score import open_score
 from mixer.build import synthesize_only
 from mixer.errors import EngineError
-from mixer.recipe import Decontaminate, Recipe
-from mixer.recipe_synth import Synth
+from mixer.recipe.recipe import Decontaminate, Recipe
+from mixer.recipe.synth import Synth
 from synth.client import Asker, Client, Refusals, RefusedError, _check_status, cause_of
 from synth.engine import Endpoint
 from synth.generate import Job, candidates, generate

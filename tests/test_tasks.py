@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from synth import rehearse, rephrase
 from tests.endpoint import endpoint
 from tests.test_synth import PAGES, recipe_of, synthesize

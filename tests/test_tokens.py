@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mixer.errors import RecipeError
-from mixer.recipe import TokenizerSpec
+from mixer.recipe.recipe import TokenizerSpec
 from mixer.tokens import _pieces, load
 from tests.toys import byte_tokenizer
 

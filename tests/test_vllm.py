@@ -15,7 +15,7 @@ import pytest
 from curricula.model import fingerprint, model_folder
 from curricula.scores.score import open_score
 from mixer.build import synthesize_only
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from synth.synthesize import Synthesizer, Weights
 from tests.toys import byte_tokenizer
 

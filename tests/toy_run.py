@@ -11,7 +11,7 @@ import polars as pl
 
 from mixer import shard
 from mixer.layout import Group
-from mixer.recipe import Recipe
+from mixer.recipe.recipe import Recipe
 from mixer.run import write_json
 from mixer.shard import TokenFiles, write
 from mixer.tokens import Encoder

@@ -13,7 +13,7 @@ from curricula.scheduler import Scheduler
 from curricula.scores.score import open_score
 from curricula.train import train
 from mixer.build import build
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 from tests import toys
 from tests.tiny_model import tiny_model
 

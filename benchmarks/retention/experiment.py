@@ -28,8 +28,8 @@ from curricula.model import fingerprint, model_folder
 from curricula.order import seed_of
 from mixer.benchmark_rows import read_rows
 from mixer.commands.options import store
-from mixer.recipe_file import load
-from mixer.recipe_section import Name, Section, Share
+from mixer.recipe.file import load
+from mixer.recipe.section import Name, Section, Share
 from mixer.run import digest, read_json, sha256, write_json, write_text
 
 GATE_FAILED = 3

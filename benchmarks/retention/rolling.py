@@ -17,7 +17,7 @@ from curricula.model import model_folder
 from curricula.retention.measure import Subject, read_slices
 from curricula.retention.slices import texts_of
 from mixer.commands.options import store
-from mixer.recipe_file import load
+from mixer.recipe.file import load
 
 
 def main() -> None:

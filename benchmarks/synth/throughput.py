@@ -54,7 +54,7 @@ if __name__ == "__main__":
 def offline(folder: Path, records: list[dict[str, Any]]) -> tuple[int, float]:
     """Tokens and seconds of `LLM.chat` on the same messages, schemas and parameters."""
     from curricula.model import model_folder
-    from mixer.recipe_synth import Model
+    from mixer.recipe.synth import Model
     from synth.engine import _dtype, _environment
 
     store = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curriculum-mixer"

@@ -22,7 +22,7 @@ from curricula.methods.base import Method
 from curricula.methods.importance import changes
 from curricula.methods.weights import agreed, whole
 from mixer.errors import RecipeError
-from mixer.recipe_methods import BlockExpansionMethod
+from mixer.recipe.methods import BlockExpansionMethod
 
 _PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
 """Keys of transformers' configs that hold one entry a block."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from curricula.methods.base import Method
-from mixer.recipe_methods import AnyMethod, BlockExpansionMethod, FreezeMethod, LoraMethod, OsftMethod
+from mixer.recipe.methods import AnyMethod, BlockExpansionMethod, FreezeMethod, LoraMethod, OsftMethod
 
 
 def method_of(section: AnyMethod, *, base: Path, seed: int) -> Method:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curricula.methods.base import Method
 from mixer.errors import RecipeError
-from mixer.recipe_methods import FreezeMethod
+from mixer.recipe.methods import FreezeMethod
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ import torch
 from curricula.methods.base import Method
 from curricula.methods.weights import exact, twin, whole
 from mixer.errors import RecipeError
-from mixer.recipe_methods import LoraMethod
+from mixer.recipe.methods import LoraMethod
 
 _ADAPTER = "default"
 

@@ -24,7 +24,7 @@ from curricula.methods.base import Method
 from curricula.methods.importance import importances
 from curricula.methods.weights import agreed, exact, put, twin, whole
 from mixer.errors import RecipeError
-from mixer.recipe_methods import OsftMethod
+from mixer.recipe.methods import OsftMethod
 
 _PARTS = ("left", "right", "anchor")
 _SINCE = "since"

@@ -29,8 +29,8 @@ from curricula.retention.statistics import Difference, non_inferior, paired_boot
 from curricula.train import Turn
 from curricula.workbench import Bench
 from mixer.errors import CheckpointError
-from mixer.recipe import Recipe, TokenizerSpec
-from mixer.recipe_retention import Retention
+from mixer.recipe.recipe import Recipe, TokenizerSpec
+from mixer.recipe.retention import Retention
 from mixer.replan import pools_of_run
 from mixer.run import digest
 from mixer.tokens import load

@@ -21,7 +21,7 @@ from curricula.order import seed_of
 from curricula.retention.measure import Subject
 from curricula.retention.slices import Texts
 from mixer.errors import SourceError
-from mixer.recipe import TokenizerSpec
+from mixer.recipe.recipe import TokenizerSpec
 from mixer.tokens import load
 
 _DOCUMENTS = 16

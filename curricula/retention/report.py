@@ -10,7 +10,7 @@ from curricula.order import seed_of
 from curricula.retention.measure import Reading
 from curricula.retention.statistics import Difference, Verdict, holm, mcnemar, non_inferior, paired_bootstrap
 from curricula.retention.tasks import Answers
-from mixer.recipe_retention import Retention
+from mixer.recipe.retention import Retention
 
 
 @dataclass(frozen=True, slots=True)

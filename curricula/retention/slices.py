@@ -12,10 +12,10 @@ from curricula.order import seed_of
 from mixer.errors import SourceError
 from mixer.extract import Rejected, extract
 from mixer.read import read, units
-from mixer.recipe import Clean
-from mixer.recipe_retention import Slice
-from mixer.recipe_retention_problems import kind_of
-from mixer.recipe_sources import Columns, JsonlSource, PageSource, ParquetSource, TextSource
+from mixer.recipe.recipe import Clean
+from mixer.recipe.retention import Slice
+from mixer.recipe.retention_problems import kind_of
+from mixer.recipe.sources import Columns, JsonlSource, PageSource, ParquetSource, TextSource
 from mixer.run import digest
 from mixer.shard import index_of
 from mixer.table import scan

@@ -18,8 +18,8 @@ from curricula.retention.report import compare_slices, compare_tasks, gate_of, p
 from curricula.retention.slices import Texts, texts_of
 from curricula.retention.stages import continual, stage_ends
 from mixer.errors import CheckpointError, RecipeError
-from mixer.recipe import Recipe
-from mixer.recipe_retention import Retention
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.retention import Retention
 from mixer.run import write_json
 
 Say = Callable[[str], None]

@@ -22,8 +22,8 @@ from curricula.order import seed_of
 from curricula.retention.measure import Subject, write_table
 from mixer.benchmark_rows import read_rows
 from mixer.errors import RecipeError, SourceError
-from mixer.recipe_problems import unknown
-from mixer.recipe_retention import Task
+from mixer.recipe.problems import unknown
+from mixer.recipe.retention import Task
 from mixer.run import digest
 
 VERSION = 2

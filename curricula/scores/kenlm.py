@@ -19,7 +19,7 @@ from typing import Any
 from curricula.model import fingerprint
 from mixer.context import Context
 from mixer.errors import RecipeError
-from mixer.recipe_scores import KenLM
+from mixer.recipe.scores import KenLM
 from mixer.score import Scorer, Scoring
 
 VERSION = 1

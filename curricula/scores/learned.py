@@ -18,7 +18,7 @@ from curricula.scores import education, quality, topic
 from mixer import disciplines, embed
 from mixer.context import Context
 from mixer.errors import RecipeError
-from mixer.recipe_scores import Education, Quality, Seeds, Teacher, Topic
+from mixer.recipe.scores import Education, Quality, Seeds, Teacher, Topic
 from mixer.run import digest
 from mixer.score import Scorer, Scoring
 from mixer.site import site

@@ -11,7 +11,7 @@ from curricula.scores import heuristics, kenlm, learned
 from curricula.scores.learned import Documents, Label
 from mixer.context import Context
 from mixer.errors import RecipeError
-from mixer.recipe_scores import Education, KenLM, Perplexity, Quality, Text, Topic
+from mixer.recipe.scores import Education, KenLM, Perplexity, Quality, Text, Topic
 from mixer.run import read_json
 from mixer.score import Scorer, Scoring
 

@@ -22,8 +22,8 @@ from mixer.errors import PlanError, RecipeError
 from mixer.mixture import source_of
 from mixer.ordering import draws_of
 from mixer.plan import plan
-from mixer.recipe import Recipe
-from mixer.recipe_stage import Stage
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import Stage
 from mixer.replan import pools_of_run
 from mixer.run import digest
 from mixer.shard import index_of

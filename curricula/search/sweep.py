@@ -19,8 +19,8 @@ from curricula.search.verdict import Report
 from mixer.baselines import natural
 from mixer.errors import PlanError, SourceError
 from mixer.mixture import leaves
-from mixer.recipe import Recipe
-from mixer.recipe_sweep import ShareVary, Sweep, WeightsVary
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.sweep import ShareVary, Sweep, WeightsVary
 
 _OFF_THE_LINE = 0.01
 _LEAST_BUDGETS = 3

@@ -113,7 +113,7 @@ def _tokenizer(run: Path, recipe: Any, base: Path) -> dict[str, str]:
 
 def _recipe_of(run: Path) -> Any:
     from mixer.errors import SourceError
-    from mixer.recipe_file import load
+    from mixer.recipe.file import load
 
     if not (run / "manifest.json").is_file():
         raise SourceError(f"{run}: got no manifest.json, expected a finished Run", hint="run mixer build first")
@@ -122,16 +122,16 @@ def _recipe_of(run: Path) -> Any:
 
 def _value(value: Any) -> Any:
     """An option's value as a recipe would have it: `null`, `64M`, a number."""
-    from mixer.recipe_yaml import parse
+    from mixer.recipe.yaml import parse
 
     return parse(value).value if isinstance(value, str) else value
 
 
 def _export(name: str, options: dict[str, Any]) -> Any:
     """The export that the options mean; what is wrong with them is said as for a recipe."""
-    from mixer import recipe_problems
     from mixer.errors import RecipeError
-    from mixer.recipe_exports import Export
+    from mixer.recipe import problems as recipe_problems
+    from mixer.recipe.exports import Export
 
     given = {"format": name} | {key: _value(value) for key, value in options.items() if value is not None}
     problems = [each for each in recipe_problems.find({"exports": [given]}) if each.spot[:1] == ("exports",)]

@@ -57,7 +57,7 @@ def schema() -> None:
 
     Example: mixer schema > recipe.schema.json
     """
-    from mixer.recipe_file import schema as recipe_schema
+    from mixer.recipe.file import schema as recipe_schema
 
     typer.echo(json.dumps(recipe_schema(), indent=2))
 

@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to 
 
 def load_recipe(recipe: Path, overrides: list[str] | None) -> tuple[Any, Path]:
     """The recipe that an argument means, with its overrides, and its file."""
-    from mixer.recipe_file import load
+    from mixer.recipe.file import load
     from mixer.shipped import resolve
 
     path = resolve(recipe)

@@ -43,7 +43,7 @@ def retention(
     from curricula.retention.survey import open_survey, survey, trainings_of
     from mixer import tables
     from mixer.errors import RecipeError
-    from mixer.recipe_file import load
+    from mixer.recipe.file import load
 
     if not (run / "recipe.yaml").is_file():
         raise RecipeError(f"{run}: got no recipe.yaml, expected a Run that was built", hint="run mixer build first")

@@ -103,7 +103,7 @@ def _check_place(out: Path | None, recipe: Path) -> None:
 
 
 def _write(out: Path, recipe: Any, path: Path, report: Any, *, varied: Any, overridden: bool) -> None:
-    from mixer import recipe_edit
+    from mixer.recipe import edit as recipe_edit
 
     if report.recommended is None:
         raise PlanError(

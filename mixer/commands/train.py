@@ -50,7 +50,7 @@ def train(
     from curricula.parallel import world
     from curricula.retention.guard import open_guard
     from curricula.train import train as run_training
-    from mixer.recipe_file import load
+    from mixer.recipe.file import load
 
     if not (run / "recipe.yaml").is_file():
         raise RecipeError(f"{run}: got no recipe.yaml, expected a Run that was built", hint="run mixer build first")

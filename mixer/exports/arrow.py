@@ -17,7 +17,7 @@ from mixer.exports.folder import Folder
 from mixer.exports.parquet import TEXT, dtype, write_texts
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, checked, parts
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 from mixer.run import digest
 
 FILE_BYTES = 1 << 28

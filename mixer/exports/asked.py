@@ -16,7 +16,7 @@ from mixer.exports.expected import Verified, documents_of, tokens_of
 from mixer.exports.nanotron import place
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, document_lengths, lines
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 _HINT = "export it again"
 

@@ -12,9 +12,9 @@ from mixer.errors import ShardError
 from mixer.exports import fragments
 from mixer.exports.folder import remove
 from mixer.exports.target import Told
-from mixer.recipe import TokenizerSpec
-from mixer.recipe_exports import Export
-from mixer.recipe_section import PACKAGED
+from mixer.recipe.exports import Export
+from mixer.recipe.recipe import TokenizerSpec
+from mixer.recipe.section import PACKAGED
 from mixer.run import write_text
 from mixer.steps import Say
 

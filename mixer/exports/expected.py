@@ -9,7 +9,7 @@ from mixer.exports.arrow import IGNORED
 from mixer.exports.nanotron import place
 from mixer.exports.rows import Rows
 from mixer.exports.target import document_lengths, without_padding
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 _MERGED = ("megatron", "olmo", "nanotron", "torchtitan")
 """Formats whose blended documents are whole though a sequence ended in them."""

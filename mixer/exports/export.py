@@ -20,8 +20,8 @@ from mixer.exports.record import blend_of, record_of, text_tokens
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told
 from mixer.exports.training import Training, training
-from mixer.recipe import Recipe
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
+from mixer.recipe.recipe import Recipe
 from mixer.run import digest, discard, files_of, read_json, write_json
 from mixer.steps import Say
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import jinja2
 
 from mixer.exports.target import Told
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 _FOLDER = Path(__file__).parent / "fragments"
 _STAGE = "@stage"

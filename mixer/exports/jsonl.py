@@ -13,7 +13,7 @@ import numpy as np
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, lines
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 FILE_BYTES = 1 << 30
 staged = True

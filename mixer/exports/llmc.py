@@ -14,7 +14,7 @@ from mixer.exports.folder import Folder
 from mixer.exports.rows import Facts, Rows
 from mixer.exports.target import Told, agree, checked, flat, parts, small_dtype
 from mixer.readers.flat import blocks, mapped
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 FILE_BYTES = 1 << 30
 MAGIC = {2: (20240520, 1), 4: (20240801, 7)}

@@ -19,8 +19,8 @@ from mixer.exports.rows import Rows
 from mixer.exports.target import Told
 from mixer.exports.training import Training, training
 from mixer.readers.flat import mapped
-from mixer.recipe import Recipe
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
+from mixer.recipe.recipe import Recipe
 from mixer.run import read_json
 from mixer.shard import Sequences
 from mixer.tokens import Encoder

@@ -14,7 +14,7 @@ import numpy as np
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, agree, checked, parts, small_dtype
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 FILE_BYTES = 1 << 26
 """The reference writer's own limit."""

@@ -16,7 +16,7 @@ from mixer.exports.folder import Folder, Output
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, agree, checked, document_lengths, flat, without_padding
 from mixer.readers.flat import CODES, MAGIC, blocks, mapped, read_index
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 staged = False
 

@@ -14,7 +14,7 @@ from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, checked, document_lengths, flat, small_dtype
 from mixer.readers.flat import blocks, ends_places, mapped, metadata_of
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 FILE = "00000_00000_shuffled.ds"
 staged = True

@@ -15,7 +15,7 @@ from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, agree, checked, document_lengths, flat, parts
 from mixer.readers.flat import blocks, csv_places, mapped
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 FILE_BYTES = 1 << 30
 _LINES = 1 << 16

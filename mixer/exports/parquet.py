@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from mixer.exports.folder import Folder, Output
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, checked, lines, parts
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 FILE_BYTES = 1 << 28
 staged = True

@@ -11,7 +11,7 @@ from mixer.exports.policy import POLICIES, module
 from mixer.exports.rows import Rows
 from mixer.exports.target import opened
 from mixer.exports.training import Training
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 from mixer.run import digest
 
 _OF_DATA = (

@@ -9,7 +9,7 @@ import numpy as np
 from mixer.errors import ExportError, ShardError
 from mixer.exports.folder import Folder
 from mixer.exports.rows import Facts, Rows
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 _LINES_BYTES = 1 << 24
 Told = Mapping[str, Any]

@@ -13,7 +13,7 @@ from mixer.exports.folder import Folder
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, agree, checked, document_lengths, flat
 from mixer.readers.flat import blocks, mapped
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 staged = False
 

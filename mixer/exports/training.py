@@ -10,8 +10,8 @@ import numpy as np
 from mixer.errors import ExportError, ShardError
 from mixer.exports.rows import Rows, Shards, Span
 from mixer.mixture import source_of
-from mixer.recipe import Recipe
-from mixer.recipe_exports import FOLDERS, Export
+from mixer.recipe.exports import FOLDERS, Export
+from mixer.recipe.recipe import Recipe
 from mixer.run import digest, file_hash, read_json, sha256
 
 

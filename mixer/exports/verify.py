@@ -22,8 +22,8 @@ from mixer.exports.rows import Rows
 from mixer.exports.target import Told, lines
 from mixer.exports.training import training
 from mixer.readers.streams import DamagedError
-from mixer.recipe import Recipe
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
+from mixer.recipe.recipe import Recipe
 from mixer.run import file_hash, files_of, read_json
 
 _HINT = "export it again"

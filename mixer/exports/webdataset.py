@@ -15,7 +15,7 @@ import numpy as np
 from mixer.exports.folder import Folder, Output
 from mixer.exports.rows import Rows
 from mixer.exports.target import Told, checked, parts, small_dtype
-from mixer.recipe_exports import Export
+from mixer.recipe.exports import Export
 
 FILE_BYTES = 1 << 28
 staged = True

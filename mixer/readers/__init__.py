@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mixer.readers import html, hub, jsonl, parquet, text, warc
 from mixer.readers.rows import Part
 from mixer.readers.streams import DAMAGE, damaged, open_stream
-from mixer.recipe_sources import HtmlSource, HubSource, JsonlSource, PageSource, ParquetSource, TextSource, WarcSource
+from mixer.recipe.sources import HtmlSource, HubSource, JsonlSource, PageSource, ParquetSource, TextSource, WarcSource
 from mixer.types import Failure, Page, Skipped
 
 Row = Page | Failure | Skipped

@@ -10,7 +10,7 @@ from typing import IO
 from mixer.readers import archive, jsonl
 from mixer.readers.rows import Part, declared
 from mixer.readers.streams import DAMAGE, MAX_ROW_BYTES, damaged, too_long, unwrapped
-from mixer.recipe_sources import HtmlSource
+from mixer.recipe.sources import HtmlSource
 from mixer.types import Failure, Page, Skipped
 
 _WRAPPERS = {".gz", ".zst", ".tgz", ".tzst"}

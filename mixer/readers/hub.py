@@ -8,7 +8,7 @@ from typing import Any
 from mixer.errors import SourceError
 from mixer.readers.rows import Part, page
 from mixer.readers.streams import damaged
-from mixer.recipe_sources import HubSource
+from mixer.recipe.sources import HubSource
 from mixer.types import Failure, Page, Skipped
 
 _NETWORK_LIBRARIES = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "huggingface_hub", "requests", "urllib3"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from mixer.recipe_sources import Columns, Files, HtmlSource, HubSource, JsonlSource, ParquetSource, Source
+from mixer.recipe.sources import Columns, Files, HtmlSource, HubSource, JsonlSource, ParquetSource, Source
 from mixer.types import Failure, Format, Page, Skipped
 
 Tabular = HtmlSource | JsonlSource | ParquetSource | HubSource

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from mixer.readers.rows import Part, declared
 from mixer.readers.streams import MAX_ROW_BYTES, every_line, lines, too_long
-from mixer.recipe_sources import TextSource
+from mixer.recipe.sources import TextSource
 from mixer.types import Failure, Page
 
 

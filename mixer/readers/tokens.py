@@ -19,7 +19,7 @@ from mixer.errors import SourceError
 from mixer.readers import flat
 from mixer.readers.flat import Places, mapped
 from mixer.readers.streams import DAMAGE, MAX_ROW_BYTES, DamagedError, damaged, too_long
-from mixer.recipe_sources import TokensSource
+from mixer.recipe.sources import TokensSource
 from mixer.types import Failure
 
 COLUMN = "input_ids"

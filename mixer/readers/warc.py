@@ -18,7 +18,7 @@ from warcio.archiveiterator import ArchiveIterator as ArcIterator
 
 from mixer.readers.rows import Part, declared
 from mixer.readers.streams import DAMAGE, MAX_ROW_BYTES, DamagedError, too_long, unwrapped
-from mixer.recipe_sources import WarcSource
+from mixer.recipe.sources import WarcSource
 from mixer.types import Failure, Page, Skipped
 
 _GZIP = 16 + zlib.MAX_WBITS

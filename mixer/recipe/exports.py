@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StrictInt, model_validator
 
 from mixer.format_names import FormatName
-from mixer.recipe_section import Count, Section
+from mixer.recipe.section import Count, Section
 
 FOLDERS = ("mds", "litdata", "nanotron", "torchtitan")
 """Formats of which a set is a folder."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, StrictBool, StrictInt, model_validator
 
-from mixer.recipe_section import Section, Share
+from mixer.recipe.section import Section, Share
 
 Positive = Annotated[float, Strict(), Field(gt=0.0, allow_inf_nan=False)]
 Rate = Annotated[float, Strict(), Field(ge=0.0, le=1.0, allow_inf_nan=False)]

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mixer.recipe_section import Count
-from mixer.recipe_tree import Unknown, stages_by_name
-from mixer.recipe_yaml import Problem, Spot
+from mixer.recipe.section import Count
+from mixer.recipe.tree import Unknown, stages_by_name
+from mixer.recipe.yaml import Problem, Spot
 
 _REPLAY = "replay"
 

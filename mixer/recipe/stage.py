@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, StrictInt, StringConstraints, Tag, model_validator
 
-from mixer.recipe_section import Count, Name, Section
-from mixer.recipe_train import LearningRate
+from mixer.recipe.section import Count, Name, Section
+from mixer.recipe.train import LearningRate
 
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Positive = Annotated[float, Strict(), Field(gt=0.0, allow_inf_nan=False)]

@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt
 
-from mixer.recipe_exports import Export
-from mixer.recipe_retention import Retention
-from mixer.recipe_scores import Scores
-from mixer.recipe_section import Count, Language, Name, Section, Share
-from mixer.recipe_sources import AnySource, FilterName, PageSource, SynthSource, TokensSource
-from mixer.recipe_stage import AnyStage, Stage, Validation
-from mixer.recipe_sweep import Sweep
-from mixer.recipe_synth import Model, Synth
-from mixer.recipe_train import Train
+from mixer.recipe.exports import Export
+from mixer.recipe.retention import Retention
+from mixer.recipe.scores import Scores
+from mixer.recipe.section import Count, Language, Name, Section, Share
+from mixer.recipe.sources import AnySource, FilterName, PageSource, SynthSource, TokensSource
+from mixer.recipe.stage import AnyStage, Stage, Validation
+from mixer.recipe.sweep import Sweep
+from mixer.recipe.synth import Model, Synth
+from mixer.recipe.train import Train
 
 
 class LanguageRule(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, model_validator
 
-from mixer.recipe_section import Count, Language, Name, Section
+from mixer.recipe.section import Count, Language, Name, Section
 from mixer.types import Format
 
 

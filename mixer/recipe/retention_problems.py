@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from mixer.recipe_retention import Slice
-from mixer.recipe_section import Section
-from mixer.recipe_tree import Unknown, stages_by_name, stages_of
-from mixer.recipe_yaml import Problem, Spot
+from mixer.recipe.retention import Slice
+from mixer.recipe.section import Section
+from mixer.recipe.tree import Unknown, stages_by_name, stages_of
+from mixer.recipe.yaml import Problem, Spot
 
 _KEY = "[key]"
 _WRAPPERS = {".gz", ".zst"}

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, StrictBool, StrictInt
 
-from mixer.recipe_methods import AnyMethod, PlainMethod, Positive, Rate
-from mixer.recipe_section import Count, Section
+from mixer.recipe.methods import AnyMethod, PlainMethod, Positive, Rate
+from mixer.recipe.section import Count, Section
 
 Amount = Rate | Count
 """Tokens, or a number from 0.0 to 1.0 that is a share of the segment's tokens."""

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mixer.recipe_scores import COLUMNS
-from mixer.recipe_tree import Unknown
-from mixer.recipe_yaml import Problem, Spot, show
+from mixer.recipe.scores import COLUMNS
+from mixer.recipe.tree import Unknown
+from mixer.recipe.yaml import Problem, Spot, show
 from mixer.where import parse
 from mixer.where_tokens import WhereError
 

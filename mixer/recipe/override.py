@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from mixer.recipe_problems import known_keys, nearest, unknown
-from mixer.recipe_yaml import Problem, Spot, Tree, parse, show
+from mixer.recipe.problems import known_keys, nearest, unknown
+from mixer.recipe.yaml import Problem, Spot, Tree, parse, show
 
 
 def apply(override: str, tree: Tree) -> None:

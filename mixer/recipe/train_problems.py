@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mixer.recipe_section import PACKAGED, parse_count
-from mixer.recipe_yaml import Problem, Spot, show
+from mixer.recipe.section import PACKAGED, parse_count
+from mixer.recipe.yaml import Problem, Spot, show
 
 _KEY = "[key]"
 _SCHEDULES = {

@@ -8,10 +8,12 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from mixer import recipe_override, recipe_problems, recipe_yaml
 from mixer.errors import RecipeError
-from mixer.recipe import Recipe
-from mixer.recipe_yaml import Problem, Tree
+from mixer.recipe import override as recipe_override
+from mixer.recipe import problems as recipe_problems
+from mixer.recipe import yaml as recipe_yaml
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.yaml import Problem, Tree
 
 _MOST_BYTES = 1_000_000
 _MOST_SHOWN = 60

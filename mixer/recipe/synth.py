@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, StrictBool, StrictInt
 
-from mixer.recipe_section import Count, Name, Section, Share
+from mixer.recipe.section import Count, Name, Section, Share
 from mixer.run import digest
 
 
@@ -130,7 +130,7 @@ class Rephrase(Task):
     styles: tuple[Literal["encyclopedic", "qa", "distilled"], ...] = ("encyclopedic",)
 
 
-class Replay(Task):
+class Rehearsal(Task):
     """Text that the base model writes by itself, to rehearse what it knows where its training data is not at hand."""
 
 
@@ -140,4 +140,4 @@ class Synth(Section):
     science_qa: ScienceQa | None = None
     code_qa: CodeQa | None = None
     rephrase: Rephrase | None = None
-    replay: Replay | None = None
+    replay: Rehearsal | None = None

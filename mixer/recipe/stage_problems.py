@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mixer.recipe_scores import COLUMNS
-from mixer.recipe_scores_problems import not_scored
-from mixer.recipe_stage import REST
-from mixer.recipe_tree import Unknown, stages_of
-from mixer.recipe_yaml import Problem, Spot, show
+from mixer.recipe.scores import COLUMNS
+from mixer.recipe.scores_problems import not_scored
+from mixer.recipe.stage import REST
+from mixer.recipe.tree import Unknown, stages_of
+from mixer.recipe.yaml import Problem, Spot, show
 
 _KEY = "[key]"
 _PRESET_WORDS = ("temperature", "unimax")

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, StrictInt, StringConstraints
 
-from mixer.recipe_methods import Positive, Rate
-from mixer.recipe_section import Count, Name, Section
+from mixer.recipe.methods import Positive, Rate
+from mixer.recipe.section import Count, Name, Section
 
 Slice = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,130}$")]
 NonNegative = Annotated[float, Strict(), Field(ge=0.0, allow_inf_nan=False)]

@@ -6,11 +6,12 @@ from typing import Any
 
 import yaml
 
-from mixer import recipe_file, recipe_yaml
 from mixer.errors import RecipeError
 from mixer.mixture import allocate
-from mixer.recipe import Recipe
-from mixer.recipe_stage import Stage
+from mixer.recipe import file as recipe_file
+from mixer.recipe import yaml as recipe_yaml
+from mixer.recipe.recipe import Recipe
+from mixer.recipe.stage import Stage
 from mixer.run import write_text
 
 _PARTS = 10_000

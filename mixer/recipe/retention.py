@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, StrictBool, StrictInt, StringConstraints
 
-from mixer.recipe_section import Count, Name, Section
+from mixer.recipe.section import Count, Name, Section
 from mixer.types import Format
 
 NotNegative = Annotated[float, Strict(), Field(ge=0.0, allow_inf_nan=False)]

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mixer.recipe_section import PACKAGED
-from mixer.recipe_synth import Model, Verify
-from mixer.recipe_tree import members_of
-from mixer.recipe_yaml import Problem, Spot, show
+from mixer.recipe.section import PACKAGED
+from mixer.recipe.synth import Model, Verify
+from mixer.recipe.tree import members_of
+from mixer.recipe.yaml import Problem, Spot, show
 
 CHECKS = (
     *("format", "restated", "copied", "evidence", "answer_in_page", "grounded", "on_page", "near_answer"),

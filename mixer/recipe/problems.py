@@ -13,18 +13,18 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mixer import (
-    recipe_retention_problems,
-    recipe_scores_problems,
-    recipe_stage_problems,
-    recipe_sweep_problems,
-    recipe_synth_problems,
-    recipe_tokens_problems,
-    recipe_train_problems,
+from mixer.recipe import (
+    retention_problems,
+    scores_problems,
+    stage_problems,
+    sweep_problems,
+    synth_problems,
+    tokens_problems,
+    train_problems,
 )
-from mixer.recipe import Recipe, TokenizerSpec
-from mixer.recipe_section import PACKAGED
-from mixer.recipe_yaml import Problem, Spot, show
+from mixer.recipe.recipe import Recipe, TokenizerSpec
+from mixer.recipe.section import PACKAGED
+from mixer.recipe.yaml import Problem, Spot, show
 
 _KEY = "[key]"
 """Ends the spot of a problem with a key itself; pydantic's own mark for it."""
@@ -235,14 +235,14 @@ def _at(spot: Spot, tree: Any) -> Any:
 
 def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     # First: what they find would be told again in other words.
-    yield from recipe_tokens_problems.find(tree)
-    yield from recipe_stage_problems.find(tree, unknown, nearest)
+    yield from tokens_problems.find(tree)
+    yield from stage_problems.find(tree, unknown, nearest)
     yield from _idle_tokens(tree)
-    yield from recipe_synth_problems.find(tree, unknown)
-    yield from recipe_scores_problems.find(tree, unknown)
-    yield from recipe_sweep_problems.find(tree, unknown)
-    yield from recipe_train_problems.find(tree)
-    yield from recipe_retention_problems.find(tree, unknown)
+    yield from synth_problems.find(tree, unknown)
+    yield from scores_problems.find(tree, unknown)
+    yield from sweep_problems.find(tree, unknown)
+    yield from train_problems.find(tree)
+    yield from retention_problems.find(tree, unknown)
     yield from _repeated_exports(tree)
 
 

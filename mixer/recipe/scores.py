@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, StrictBool, StrictInt
 
-from mixer.recipe_section import Count, Name, Section
+from mixer.recipe.section import Count, Name, Section
 
 COLUMNS: dict[str, dict[str, type]] = {
     "perplexity": {"value": float, "loss": float, "bits_per_byte": float, "tail": float, "tokens": float},

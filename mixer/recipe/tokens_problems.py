@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mixer.recipe import TokenizerSpec
-from mixer.recipe_stage_problems import leaves_of
-from mixer.recipe_tree import members_of, stages_of
-from mixer.recipe_yaml import Problem, Spot, show
+from mixer.recipe.recipe import TokenizerSpec
+from mixer.recipe.stage_problems import leaves_of
+from mixer.recipe.tree import members_of, stages_of
+from mixer.recipe.yaml import Problem, Spot, show
 
 _NO_TEXT = "holds token ids, no text"
 _BARE = ("llmc", "flat")

@@ -1,0 +1,1 @@
+"""The recipe: its sections as typed models, and how a file becomes one."""
