@@ -163,12 +163,14 @@ def test_two_processes_compute_what_one_does(built, tmp_path, parallel):
     training.run(one, "plain", *settings)
     assert train_in_two(two, *settings) == [0, 0]
     found, expected = ([line["loss"] for line in lines(folder)] for folder in (two, one))
-    np.testing.assert_allclose(found, expected, rtol=2e-4)
+    # Batches are cut otherwise, so sums are rounded otherwise, and steps carry that on.
+    np.testing.assert_allclose(found[:10], expected[:10], rtol=2e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
     told, wanted = (lines(folder, file="validation.jsonl") for folder in (two, one))
     assert [len(line["losses"]) for line in told] == [len(line["losses"]) for line in wanted] != [0] * 3
     for line, other in zip(told, wanted, strict=True):
         found, expected = ([group["loss"] for group in each["losses"]] for each in (line, other))
-        np.testing.assert_allclose(found, expected, rtol=2e-4)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
     weights, ours = checkpoint(two, 23), checkpoint(one, 23)
     assert weights.keys() == ours.keys()
     torch.testing.assert_close(weights["lm_head.weight"], ours["lm_head.weight"], rtol=1e-2, atol=1e-3)
