@@ -96,7 +96,7 @@ def at_the_limit(name, pythons):
         "olmo": (3 * row, ".npy", 4 + 2, 5 + 3),
         "parquet": (3 * row, ".parquet", 4 + 2, 5 + 3),
         "arrow": (3 * 8 * 9, ".arrow", 5, 8),
-        "webdataset": (3 * (2048 + row), ".tar", 4 + 2, 5 + 3),
+        "webdataset": (1024 + 3 * (2048 + row), ".tar", 4 + 2, 5 + 3),
         "llmc": (1024 + 2 + 3 * row, ".bin", 4 + 2, 5 + 3),
     }
     if name not in sizes:
