@@ -105,12 +105,14 @@ def watching(rank: int, port: int, folder: Path, overrides: tuple[str, ...]) -> 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     own, recipe = training.job(folder, "plain", *overrides), load(folder / "run/recipe.yaml", overrides=overrides)
-    try:
-        with world(device="cpu") as here:
-            where = {"run": folder / "run", "recipe": recipe, "base": folder, "world": here, "say": lambda _: None}
+    with world(device="cpu") as here:
+        where = {"run": folder / "run", "recipe": recipe, "base": folder, "world": here, "say": lambda _: None}
+        try:
             train(own, world=here, say=lambda _: None, watched=lambda bench: open_guard(own, bench, **where))
-    except MixerError as error:
-        (folder / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+        except MixerError as error:
+            (folder / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+        # Both have said it before either leaves: gloo may wait for ever for one that is gone, as torchrun does not.
+        torch.distributed.barrier()
 
 
 def guarded(folder: Path) -> tuple[str, ...]:
