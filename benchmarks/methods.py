@@ -292,11 +292,7 @@ PARTS = {
 }
 
 
-def main() -> None:
+if __name__ == "__main__":
     given = inputs(Path(sys.argv[1]))
     for name in sys.argv[2:] or PARTS:
         PARTS[name](given)
-
-
-if __name__ == "__main__":
-    main()

@@ -69,7 +69,7 @@ class _PackedAttention(torch.autograd.Function):
         ctx.told = bounds, scaling, window
         keys, values = key.transpose(0, 1).float(), value.transpose(0, 1).contiguous()
         blocks, out = list(_blocks(bounds, window)), query.new_empty(query.shape)
-        room = _Room(blocks, query, 2)
+        room = _Room(blocks, query)
         for block in blocks:
             weights = _weights(block, _grouped(query, block, len(keys)), keys, scaling, room)
             _ungroup(weights.to(value.dtype) @ values[:, block.keys], out, block)
@@ -83,7 +83,7 @@ class _PackedAttention(torch.autograd.Function):
         keys, exact = key.transpose(0, 1).contiguous(), key.transpose(0, 1).float()
         values, blocks = value.transpose(0, 1).float(), list(_blocks(bounds, window))
         d_query, d_keys, d_values = query.new_empty(query.shape), torch.zeros_like(exact), torch.zeros_like(values)
-        room = _Room(blocks, query, 2)
+        room = _Room(blocks, query)
         for block in blocks:
             queries, above = (_grouped(flat, block, len(keys)) for flat in (query, upstream))
             weights = _weights(block, queries, exact, scaling, room)
@@ -98,11 +98,11 @@ class _PackedAttention(torch.autograd.Function):
 
 
 class _Room:
-    """Memory for scores, used again by every block: fresh memory of this size is slower to get than to fill."""
+    """Memory for two matrices of scores, used again by every block: fresh memory is slower to get than to fill."""
 
-    def __init__(self, blocks: list[_Block], query: Tensor, count: int) -> None:
+    def __init__(self, blocks: list[_Block], query: Tensor) -> None:
         most = max((block.end - block.begin) * (block.end - block.first) for block in blocks)
-        self._parts = [query.new_empty(most * query.shape[1], dtype=torch.float32) for _ in range(count)]
+        self._parts = [query.new_empty(most * query.shape[1], dtype=torch.float32) for _ in range(2)]
 
     def __call__(self, number: int, shape: tuple[int, ...]) -> Tensor:
         return self._parts[number][: math.prod(shape)].view(shape)

@@ -32,7 +32,7 @@ class Scorer(Protocol):
     """Takes one score of many texts."""
 
     def __call__(self, texts: Sequence[str], urls: Sequence[str | None], /) -> Mapping[str, Sequence[Any]]:
-        """Column -> one value a text; the columns are those of `recipe_scores.COLUMNS`.
+        """Column -> one value a text; the columns are those of `mixer.recipe.scores.COLUMNS`.
 
         Args:
             texts: Neighbours in a unit; always the same ones together.

@@ -1,6 +1,6 @@
 """The Recipe: every section as a frozen, typed model; here and in the `recipe_*` files is where defaults are written.
 
-`mixer schema` prints these models as JSON Schema for editors; `recipe_file.load` reads them from YAML.
+`mixer schema` prints these models as JSON Schema for editors; `mixer.recipe.file.load` reads them from YAML.
 """
 
 from typing import Annotated, Any, Literal

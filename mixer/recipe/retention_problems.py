@@ -34,7 +34,7 @@ def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
 
     Args:
         tree: The recipe as plain values.
-        unknown: Words for a name that nobody knows; `recipe_problems.unknown`.
+        unknown: Words for a name that nobody knows; `mixer.recipe.problems.unknown`.
     """
     retention = tree.get("retention")
     if not isinstance(retention, dict):

@@ -22,7 +22,7 @@ def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
 
     Args:
         tree: The recipe as plain values.
-        unknown: Words for a name that nobody knows; `recipe_problems.unknown`.
+        unknown: Words for a name that nobody knows; `mixer.recipe.problems.unknown`.
     """
     sources = _section(tree, "sources")
     written = [name for name, source in sources.items() if source.get("kind") == "synth"]

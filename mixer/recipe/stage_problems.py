@@ -31,8 +31,8 @@ def find(tree: Mapping[str, Any], unknown: Unknown, nearest: Nearest) -> Iterato
 
     Args:
         tree: The recipe as plain values.
-        unknown: Words for a name that nobody knows; `recipe_problems.unknown`.
-        nearest: The known name most like another; `recipe_problems.nearest`.
+        unknown: Words for a name that nobody knows; `mixer.recipe.problems.unknown`.
+        nearest: The known name most like another; `mixer.recipe.problems.nearest`.
     """
     sources, stages = tree.get("sources"), stages_of(tree)
     yield from _repeated_names(stages)

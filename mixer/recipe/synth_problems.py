@@ -23,7 +23,7 @@ def find(tree: Mapping[str, Any], unknown: Any) -> Iterator[Problem]:
 
     Args:
         tree: The recipe as plain values.
-        unknown: Words for a name that nobody knows; `recipe_problems.unknown`.
+        unknown: Words for a name that nobody knows; `mixer.recipe.problems.unknown`.
     """
     sources, models, synth = (members_of(tree, key) for key in ("sources", "models", "synth"))
     synthetic = {name: source for name, source in sources.items() if source.get("kind") == "synth"}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Unknown = Callable[..., str]
-"""Words for a name that nobody knows; `recipe_problems.unknown`."""
+"""Words for a name that nobody knows; `mixer.recipe.problems.unknown`."""
 
 
 def members_of(tree: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]:

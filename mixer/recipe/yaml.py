@@ -1,4 +1,4 @@
-"""Strict YAML with line numbers: what `recipe_file` reads recipes and `--set` values with.
+"""Strict YAML with line numbers: what `mixer.recipe.file` reads recipes and `--set` values with.
 
 Policy: scalars as in YAML 1.2, so `no` and `on` are text, `1e9` a number, `1:30` and dates text. Mapping keys
 are always text. Duplicate keys, merge keys and tags for anything but plain values are refused, not resolved.
