@@ -30,7 +30,7 @@ RETENTION = {"slices": SLICES, "window": 64, "replicates": 200, "max_forgetting"
 ARMS = {
     "out": "out",
     "split": {"field": {"path": "field.jsonl", "by": "chapter", "held": 0.3}},
-    "pairs": {"asked": {"path": "book.jsonl"}, "wrong": {"path": "book.jsonl", "swapped": 0.3}},
+    "pairs": {"asked": {"paths": ["book.jsonl"]}, "wrong": {"paths": ["book.jsonl"], "swapped": 0.3}},
     "heal": "heal.yaml",
     "recipe": "adapt.yaml",
     "data": {
@@ -38,7 +38,7 @@ ARMS = {
         "general": ["stages.adapt.mixture={web: 1}", "retention.guard.replay=[field]"],
         "replay": ["stages.adapt.replay={share: 0.25, mixture: {web: 1}}"],
         "ordered": [
-            "scores.perplexity={model: $base, sources: [field], max_tokens: 100}",
+            "scores.perplexity={model: model, sources: [field], max_tokens: 100}",
             "stages.adapt.order={field: {by: perplexity, buckets: 2}}",
         ],
         "asked": [
@@ -130,8 +130,9 @@ def test_a_base_is_healed_once_and_everything_begins_with_it(lab, capsys):
     out = capsys.readouterr().out
     assert out.count("tokens  prose") == 4
     assert "last change:" in out
-    for run in opened.out.glob("*-s?-*"):
-        assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["model"] == str(opened.model)
+    arms = [line for line in said[2:] if line.startswith(("train", "retention"))]
+    assert len(arms) == 2 * len(list(opened.result("x", 1, 1).parent.glob("*.json")))
+    assert all(f"--set train.model={opened.model}" in line for line in arms)
 
 
 def test_no_group_of_rows_is_on_both_sides(lab):
@@ -167,10 +168,9 @@ def test_a_share_of_the_pairs_has_the_answer_of_another(lab):
     assert sorted(pair["answer"] for pair in wrong) == sorted(pair["answer"] for pair in right)
 
 
-def test_easy_text_comes_first_by_the_healed_base(lab):
+def test_easy_text_comes_first(lab):
     opened, _ = lab
     [run] = opened.out.glob("ordered-s1-*")
-    assert yaml.safe_load((run / "recipe.yaml").read_text())["scores"]["perplexity"]["model"] == str(opened.model)
     windows = pl.read_parquet(run / "realised" / "windows.parquet")
     half = windows.height // 2
     assert half > 1
@@ -214,6 +214,22 @@ def test_the_report_sets_each_arm_beside_plain_and_the_control(lab, capsys):
     assert f"plain + 0.5 of the base at {best:g}" in rows
     assert "block_expansion at 0.004" in capsys.readouterr().out
     assert (opened.out / "frontier.svg").read_text().startswith("<?xml")
+
+
+def test_what_guards_measured_while_arms_trained_is_a_report_too(lab, capsys):
+    """Of each training and both seeds; the last measurement counts."""
+    opened, _ = lab
+    opened.report(of_guards=True)
+    rows = {row["title"]: row for row in json.loads((opened.out / "guards.json").read_text())}
+    rate = opened.best_rate("plain")
+    guards = sorted(opened.out.glob(f"science-s?-*/checkpoints/plain-{rate:.0e}/guard.jsonl"))
+    last = [json.loads(path.read_text().splitlines()[-1]) for path in guards]
+    found = rows[f"plain at {rate:g}"]
+    assert found["gains"] == [line["gain"] for line in last]
+    assert len(last) == 2
+    assert found["lost"] == {"prose": pytest.approx(sum(line["lost"]["prose"]["value"] for line in last) / 2)}
+    assert f"| plain at {rate:g} | 2 |" in capsys.readouterr().out
+    assert (opened.out / "guards.svg").is_file()
 
 
 def test_an_arm_without_a_base_is_refused(tmp_path, lab):

@@ -1,11 +1,13 @@
 """What continual pre-training teaches and what it makes a model forget, method by method, from one healed base.
 
+    .venv/bin/python benchmarks/retention/experiment.py build
     .venv/bin/python benchmarks/retention/experiment.py heal
     .venv/bin/python benchmarks/retention/experiment.py run [ARM ...]
-    .venv/bin/python benchmarks/retention/experiment.py report
+    .venv/bin/python benchmarks/retention/experiment.py report [--guards]
 
 `arms.yaml` says what is compared (`--arms` names another file). Every step is a command of `mixer`, printed as it runs.
 What has ended is not done again, and a training that was stopped goes on from its checkpoint: run the same again.
+`build` needs no GPU and no base, so shards may be made on one machine and trained on upon another.
 """
 
 import argparse
@@ -21,72 +23,17 @@ from pathlib import Path
 
 import frontier
 import yaml
+from arms import Arms
 from pairs import pairs_of, swapped
-from pydantic import Field
 
 from curricula.model import fingerprint, model_folder
 from curricula.order import seed_of
 from mixer.benchmark_rows import read_rows
 from mixer.commands.options import store
 from mixer.recipe.file import load
-from mixer.recipe.section import Name, Section, Share
 from mixer.run import digest, read_json, sha256, write_json, write_text
 
 GATE_FAILED = 3
-
-
-class Split(Section):
-    """A file cut in two: rows to train on, and rows that no training sees."""
-
-    path: str
-    by: str
-    """Field whose values go to one side as a whole: rows of one package are no independent evidence."""
-    held: Share = 0.1
-    """Share of the values that is held out, chosen by hash."""
-
-
-class Pairs(Section):
-    """Question-answer pairs from the exercises of a textbook."""
-
-    path: str
-    swapped: Share | None = None
-    """Share of the pairs that get another one's answer."""
-
-
-class Arm(Section):
-    """One way to train."""
-
-    data: Name
-    """Which Run it trains on."""
-    method: Name = "plain"
-    rates: tuple[float, ...] = ()
-    """Learning rates; with the first seed all of them, with others the best alone. Default: the reference's best."""
-    seeds: tuple[int, ...] = (1,)
-    mix: tuple[float, ...] = ()
-    """Shares of the base that trained weights are mixed with (WiSE-FT)."""
-    set: tuple[str, ...] = ()
-    """More overrides of the recipe, for the training alone."""
-
-
-class Arms(Section):
-    """The whole comparison; paths are relative to the file."""
-
-    out: str
-    split: dict[Name, Split] = Field(default_factory=dict)
-    pairs: dict[Name, Pairs] = Field(default_factory=dict)
-    heal: str
-    """Recipe of the broad training that makes the base."""
-    flat: float = 0.003
-    """The base is healed when no slice moves by more bits per byte between the last two measurements."""
-    recipe: str
-    """Recipe of the arms."""
-    data: dict[Name, tuple[str, ...]]
-    """Name -> overrides of the recipe, for the build; `$base` in them is the folder of the healed base."""
-    reference: Name = "plain"
-    """The arm whose gain and forgetting are the measure."""
-    control: Name | None = None
-    """The arm that trains as long on general text alone."""
-    arms: dict[Name, Arm]
 
 
 Mixer = Callable[[Sequence[str]], tuple[int, str]]
@@ -148,15 +95,16 @@ class Lab:
             path = self.out / "pairs" / f"{name}.jsonl"
             if path.is_file():
                 continue
-            found = [pair for row in read_rows(self.base / own.path) for pair in pairs_of(str(row.values["text"]))]
+            rows = (row for text in own.paths for row in read_rows(self.base / text))
+            found = [pair for row in rows for pair in pairs_of(str(row.values["text"]))]
             found = swapped(found, own.swapped or 0.0)
-            rows = [{"question": question, "answer": answer} for question, answer in found]
-            write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            told = [{"question": question, "answer": answer} for question, answer in found]
+            write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told))
 
     def heal(self) -> None:
         """Train the base, once, and tell whether its slices are flat."""
         if not self.model.is_dir():
-            self.command("build", self.base / self.arms.heal, "--run", self.healed)
+            self._base_run()
             self.command("train", self.healed, "--base", self.base, "--name", "plain")
         lines = (self.healed / "checkpoints" / "plain" / "guard.jsonl").read_text("utf-8").splitlines()
         found = [json.loads(line) for line in lines]
@@ -185,18 +133,26 @@ class Lab:
     def result(self, name: str, rate: float, seed: int) -> Path:
         return self.out / f"results-{self.key}" / f"{name}-{rate:.0e}-s{seed}.json"
 
+    def build(self, names: Sequence[str]) -> None:
+        """Build what the base and the arms train on."""
+        self._base_run()
+        self.pair()
+        for name in names or self.arms.arms:
+            for seed in self.arms.arms[name].seeds:
+                self._built(self.arms.arms[name].data, seed)
+
     def run(self, names: Sequence[str]) -> None:
         """Train and measure arms; the best rate is chosen by the first seed's gain."""
         if not self.model.is_dir():
             sys.exit("there is no base: run `heal` first")
-        self.pair()
+        self.build(names)
         for name in names or self.arms.arms:
             arm = self.arms.arms[name]
             first, *others = arm.seeds
             for rate in arm.rates or (self.best_rate(name),):
-                self._one(name, arm, rate, first)
+                self._one(name, rate, first)
             for seed in others:
-                self._one(name, arm, self.best_rate(name), seed)
+                self._one(name, self.best_rate(name), seed)
 
     def best_rate(self, name: str) -> float:
         """The rate with the greatest gain on domain text, whatever it forgot.
@@ -214,12 +170,12 @@ class Lab:
         assert found is not None, f"{name} at {rate:g} with seed {seed}: expected a result, got none"
         return found
 
-    def _one(self, name: str, arm: Arm, rate: float, seed: int) -> None:
-        path = self.result(name, rate, seed)
+    def _one(self, name: str, rate: float, seed: int) -> None:
+        path, arm = self.result(name, rate, seed), self.arms.arms[name]
         if path.is_file():
             return
         run, training = self._built(arm.data, seed), f"{name}-{rate:.0e}"
-        told = ["--base", self.base, "--name", training]
+        told = ["--base", self.base, "--name", training, "--set", f"train.model={self.model}"]
         more = [word for override in (f"train.learning_rate={rate}", *arm.set) for word in ("--set", override)]
         self.command("train", run, *told, "--method", arm.method, *more)
         shares = [word for share in arm.mix for word in ("--mix", share)]
@@ -228,12 +184,14 @@ class Lab:
         write_json(path, found | {"arm": name, "rate": rate, "seed": seed, "data": arm.data, "method": arm.method})
         self._tidy(run, training)
 
+    def _base_run(self) -> None:
+        if not (self.healed / "manifest.json").is_file():
+            self.command("build", self.base / self.arms.heal, "--run", self.healed)
+
     def _built(self, data: str, seed: int) -> Path:
         run = self.out / f"{data}-s{seed}-{self.key}"
         if not (run / "manifest.json").is_file():
-            own = [override.replace("$base", str(self.model)) for override in self.arms.data[data]]
-            overrides = [f"seed={seed}", f"train.model={self.model}", *own]
-            more = [word for override in overrides for word in ("--set", override)]
+            more = [word for override in (f"seed={seed}", *self.arms.data[data]) for word in ("--set", override)]
             self.command("build", self.base / self.arms.recipe, "--run", run, *more)
         return run
 
@@ -243,17 +201,24 @@ class Lab:
             shutil.rmtree(path)
         shutil.rmtree(run / "retention" / "interpolated", ignore_errors=True)
 
-    def report(self) -> None:
-        """Write `report.md`, `report.json` and `frontier.svg` from all results that are there."""
-        found = [json.loads(path.read_text("utf-8")) for path in sorted(self.result("x", 1, 1).parent.glob("*.json"))]
+    def report(self, *, of_guards: bool = False) -> None:
+        """Write a table, the same as JSON, and the figure, from all results that are there.
+
+        Args:
+            of_guards: From what the guard measured last of each training, instead of what `mixer retention` told.
+        """
+        paths = sorted(self.result("x", 1, 1).parent.glob("*.json"))
+        told = [json.loads(path.read_text("utf-8")) for path in paths]
+        found = frontier.results_of_guards(self.out) if of_guards else told
         if not found:
             sys.exit("there are no results: run `run` first")
         points = frontier.points_of(found)
         rows = frontier.compared(points, reference=self.arms.reference, control=self.arms.control)
-        write_json(self.out / "report.json", rows)
-        write_text(self.out / "report.md", text := frontier.table(rows))
-        frontier.draw(points, self.out / "frontier.svg")
-        print(f"{text}\nall of it is in {self.out}: report.md, report.json, frontier.svg")
+        name, figure = ("guards", "guards") if of_guards else ("report", "frontier")
+        write_json(self.out / f"{name}.json", rows)
+        write_text(self.out / f"{name}.md", text := frontier.table(rows))
+        frontier.draw(points, self.out / f"{figure}.svg")
+        print(f"{text}\nall of it is in {self.out}: {name}.md, {name}.json, {figure}.svg")
 
 
 def on_this_machine(words: Sequence[str]) -> tuple[int, str]:
@@ -268,14 +233,20 @@ def open_lab(path: Path, *, mixer: Mixer = on_this_machine) -> Lab:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("step", choices=["heal", "run", "report"])
+    parser.add_argument("step", choices=["build", "heal", "run", "report"])
     parser.add_argument("names", nargs="*", metavar="ARM")
     parser.add_argument("--arms", type=Path, default=Path(__file__).with_name("arms.yaml"))
+    parser.add_argument("--guards", action="store_true", help="report what guards measured while arms trained")
     asked = parser.parse_args()
     lab = open_lab(asked.arms)
     if odd := [name for name in asked.names if name not in lab.arms.arms]:
         parser.error(f"got the arm {odd[0]!r}, expected one of {', '.join(lab.arms.arms)}")
-    steps = {"heal": lab.heal, "run": lambda: lab.run(asked.names), "report": lab.report}
+    steps = {
+        "build": lambda: lab.build(asked.names),
+        "heal": lab.heal,
+        "run": lambda: lab.run(asked.names),
+        "report": lambda: lab.report(of_guards=asked.guards),
+    }
     steps[asked.step]()
 
 

@@ -1,11 +1,14 @@
 """Arms beside each other: domain gain against forgetting of each general slice, as a table and a figure."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 GAIN, FORGETTING = 0.9, 0.25
 """What is aimed at: so much of the reference's gain at so much of its forgetting."""
@@ -81,6 +84,35 @@ def _point(arm: str, rate: float, share: float, found: Sequence[Mapping[str, Any
         drops=by_seed("tasks", "task", -1),
         passes=all(one["gate"]["passes"] for one in found),
     )
+
+
+_TRAINING = re.compile(r"(.+)-(\d+e[-+]\d+)")
+
+
+def results_of_guards(out: Path) -> list[dict[str, Any]]:
+    """What the guard measured last of each training, as far as it got: few documents, and nothing has to be measured.
+
+    Args:
+        out: Folder of the Runs.
+    """
+    found = []
+    for path in sorted(out.glob("*/checkpoints/*/guard.jsonl")):
+        named, run = _TRAINING.fullmatch(path.parent.name), path.parents[2]
+        if named is None:
+            continue
+        slices = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))["retention"]["slices"]
+        line = json.loads(path.read_text("utf-8").splitlines()[-1])
+        rows = [
+            {
+                "name": name,
+                "kind": slices[name].get("kind", "general"),
+                "difference": {"value": lost["value"], "low": lost["least"], "high": lost["most"]},
+            }
+            for name, lost in line["lost"].items()
+        ]
+        told = {"slices": rows, "tasks": [], "gain": line["gain"], "gate": {"passes": not line["forgotten"]}}
+        found.append(told | {"arm": named[1], "rate": float(named[2]), "tokens": line["tokens"]})
+    return found
 
 
 def best(points: Sequence[Point], arm: str) -> Point | None:
