@@ -38,6 +38,27 @@ def test_case_5_interleaving_until_the_first_is_exhausted_leaves_most_of_the_lar
     assert counts[0] < 600
 
 
+def test_a_source_of_no_weight_keeps_nobody_waiting():
+    """`all_exhausted` would draw for ever."""
+    counts = realised.interleave([3, 0, 1], [30, 5, 10])
+    assert counts[1] == 0
+    assert counts[0] >= 30
+    assert counts[2] >= 10
+    # Of one book in ten million rows: what is drawn is known without drawing it.
+    far = realised.interleave([1.0, 1e-7], [100, 1])
+    assert far[1] == 1
+    assert far[0] == pytest.approx(1e7, rel=0.15)
+
+
+def test_a_source_of_long_documents_weighs_less_than_a_row():
+    """Two sequences of a book of a thousand are a five-hundredth of a document."""
+    told, _ = blends("jsonl", {"a": {"pages": 98, "books": 2}}, {"pages": 50, "books": 3}, {"pages": 8, "books": 8000}, 8)
+    found = told["stages"]["a"]
+    assert found["books"]["planned"] == 0
+    assert found["books"]["weight"] == pytest.approx(0.002 / 98.002)
+    assert found["books"]["predicted"] == 3
+
+
 def test_case_6_grain_cuts_weights_to_whole_numbers():
     assert realised.grain([0.501, 0.499], 100_000) == [50_000, 50_000]
     assert realised.grain([3.0, 1.0], 400) == [300, 100]

@@ -18,12 +18,14 @@ class Asked:
 
     Args:
         planned: Rows of each source.
+        weights: The same before they are rounded: of a source of long documents less than half a row may be asked for.
         sizes: Rows that each source has.
         length: Tokens a sequence.
         batch: Sequences a step.
     """
 
     planned: list[int]
+    weights: list[float]
     sizes: list[int]
     length: int
     batch: int
@@ -47,15 +49,15 @@ def _olmo(asked: Asked) -> list[int]:
 RULES: Mapping[str, tuple[str, Callable[[Asked], list[int]]]] = {
     "megatron": ("the source most in arrears is next", lambda a: realised.megatron(a.planned, a.rows)),
     "mds": ("`choose`: counts, exactly", lambda a: a.planned),
-    "litdata": ("independent draws, seed 42, one worker", lambda a: realised.litdata(a.planned, a.rows)),
+    "litdata": ("independent draws, seed 42, one worker", lambda a: realised.litdata(a.weights, a.rows)),
     "olmo": ("whole windows a file, topped up evenly to whole batches", _olmo),
     "nanotron": ("one greedy epoch, repeated", lambda a: realised.nanotron(a.planned, a.sizes, a.rows)),
-    "parquet": ("independent draws, seed 42", lambda a: realised.drawn(a.planned, a.rows)),
+    "parquet": ("independent draws, seed 42", lambda a: realised.drawn(a.weights, a.rows)),
     "jsonl": (
         "independent draws, seed 42, until the last source ends",
-        lambda a: realised.interleave(a.planned, a.sizes),
+        lambda a: realised.interleave(a.weights, a.sizes),
     ),
-    "webdataset": ("independent draws without a seed; these are of one", lambda a: realised.litdata(a.planned, a.rows)),
+    "webdataset": ("independent draws without a seed; these are of one", lambda a: realised.litdata(a.weights, a.rows)),
     "torchtitan": ("weights cut to whole numbers", lambda a: realised.grain(a.planned, a.rows)),
 }
 """Format -> the trainer's rule in words, and carried out: rows of each source that are drawn."""
@@ -86,14 +88,16 @@ def blends(
     stages: dict[str, Any] = {}
     warnings: list[str] = []
     for stage, sequences in counts.items():
-        rows = {source: round(count * sequence_length / row_tokens[source]) for source, count in sequences.items()}
+        weights = {source: count * sequence_length / row_tokens[source] for source, count in sequences.items()}
+        rows = {source: round(weight) for source, weight in weights.items()}
         has = [sizes[source] for source in rows]
-        drawn = dict(zip(rows, rule(Asked(list(rows.values()), has, sequence_length, batch_sequences)), strict=True))
+        asked = Asked(list(rows.values()), list(weights.values()), has, sequence_length, batch_sequences)
+        drawn = dict(zip(rows, rule(asked), strict=True))
         tokens = {source: drawn[source] * row_tokens[source] for source in rows}
         stages[stage] = {
             source: {
                 "asked": sequences[source] / sum(sequences.values()),
-                "weight": planned / sum(rows.values()),
+                "weight": weights[source] / sum(weights.values()),
                 "planned": planned,
                 "predicted": drawn[source],
                 "predicted_fraction": tokens[source] / max(1, sum(tokens.values())),

@@ -78,8 +78,10 @@ def interleave(
 ) -> Counts:
     """`datasets.interleave_datasets`, and so LLaMA-Factory: independent draws until the first or the last source ends.
 
+    Beyond a million draws, as a large source of little weight takes, the rest is taken at its expectation.
+
     Args:
-        weights: Relative.
+        weights: Relative; what weighs nothing is drawn by nobody, and nobody waits for its end.
         sizes: Rows a source has.
         strategy: `first_exhausted` or `all_exhausted`.
         seed: Of the draws.
@@ -87,14 +89,17 @@ def interleave(
     shares, rows = np.asarray(weights, float) / sum(weights), np.asarray(sizes)
     generator = np.random.default_rng(seed)
     counts = np.zeros(len(shares), np.int64)
-    enough = np.any if strategy == "first_exhausted" else np.all
-    while True:
+    enough, waits = (np.any, np.min) if strategy == "first_exhausted" else (np.all, np.max)
+    while counts.sum() < _MOST_DRAWS:
         draws = generator.choice(len(shares), size=1000, p=shares)
         after = counts + np.cumsum(draws[:, None] == np.arange(len(shares)), axis=0)
-        ended = enough(after >= rows, axis=1)
+        ended = enough((after >= rows) | (shares == 0), axis=1)
         if ended.any():
             return [int(count) for count in after[np.argmax(ended)]]
         counts = after[-1]
+    asked = shares > 0
+    left = waits(np.maximum(0, rows - counts)[asked] / shares[asked])
+    return [int(count) for count in counts + np.ceil(left * shares).astype(np.int64)]
 
 
 def drawn(weights: Sequence[float], samples: int, *, seed: int = 42) -> Counts:
