@@ -52,7 +52,9 @@ def test_a_source_of_no_weight_keeps_nobody_waiting():
 
 def test_a_source_of_long_documents_weighs_less_than_a_row():
     """Two sequences of a book of a thousand are a five-hundredth of a document."""
-    told, _ = blends("jsonl", {"a": {"pages": 98, "books": 2}}, {"pages": 50, "books": 3}, {"pages": 8, "books": 8000}, 8)
+    told, _ = blends(
+        "jsonl", {"a": {"pages": 98, "books": 2}}, {"pages": 50, "books": 3}, {"pages": 8, "books": 8000}, 8
+    )
     found = told["stages"]["a"]
     assert found["books"]["planned"] == 0
     assert found["books"]["weight"] == pytest.approx(0.002 / 98.002)
