@@ -156,6 +156,14 @@ def test_every_arm_is_measured_and_later_seeds_take_the_best_rate(lab):
     }
 
 
+def test_the_base_is_measured_once_for_all(lab):
+    """A file a slice for the base, each training and each mixture of weights."""
+    opened, _ = lab
+    found = [json.loads(path.read_text()) for path in opened.result("x", 1, 1).parent.glob("*.json")]
+    models = 1 + len(found) + sum(len(one.get("interpolated", {})) for one in found)
+    assert len(list((opened.out / "readings").glob("*.parquet"))) == models * len(SLICES)
+
+
 def test_a_share_of_the_pairs_has_the_answer_of_another(lab):
     opened, _ = lab
     right, wrong = (
@@ -217,8 +225,12 @@ def test_the_report_sets_each_arm_beside_plain_and_the_control(lab, capsys):
 
 
 def test_what_guards_measured_while_arms_trained_is_a_report_too(lab, capsys):
-    """Of each training and both seeds; the last measurement counts."""
+    """Of each training that ended, and both seeds; the last measurement counts."""
     opened, _ = lab
+    [run] = opened.out.glob("science-s1-*")
+    begun = run / "checkpoints" / "plain-9e-01" / "guard.jsonl"
+    begun.parent.mkdir()
+    begun.write_text('{"tokens": 0, "gain": null, "lost": {}}\n')
     opened.report(of_guards=True)
     rows = {row["title"]: row for row in json.loads((opened.out / "guards.json").read_text())}
     rate = opened.best_rate("plain")
@@ -229,6 +241,7 @@ def test_what_guards_measured_while_arms_trained_is_a_report_too(lab, capsys):
     assert len(last) == 2
     assert found["lost"] == {"prose": pytest.approx(sum(line["lost"]["prose"]["value"] for line in last) / 2)}
     assert f"| plain at {rate:g} | 2 |" in capsys.readouterr().out
+    assert "plain at 0.9" not in rows
     assert (opened.out / "guards.svg").is_file()
 
 

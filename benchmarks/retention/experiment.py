@@ -162,6 +162,8 @@ class Lab:
         if name == self.arms.control or not self.arms.arms[name].rates:
             name = self.arms.reference
         arm = self.arms.arms[name]
+        if lacking := [rate for rate in arm.rates if not self.result(name, rate, arm.seeds[0]).is_file()]:
+            sys.exit(f"the best rate of `{name}` is wanted, and {lacking[0]:g} was not run: `run {name}` first")
         gains = {rate: self.reading(name, rate, arm.seeds[0])["gain"] for rate in arm.rates}
         return max(gains, key=lambda rate: gains[rate])
 
@@ -193,6 +195,12 @@ class Lab:
         if not (run / "manifest.json").is_file():
             more = [word for override in (f"seed={seed}", *self.arms.data[data]) for word in ("--set", override)]
             self.command("build", self.base / self.arms.recipe, "--run", run, *more)
+        cache = run / "retention" / "cache"
+        if not cache.exists():
+            # One for all: the base is then measured once, and not again for each mixture of the text.
+            (readings := self.out / "readings").mkdir(exist_ok=True)
+            cache.parent.mkdir(exist_ok=True)
+            cache.symlink_to(readings.resolve())
         return run
 
     def _tidy(self, run: Path, training: str) -> None:
@@ -205,11 +213,13 @@ class Lab:
         """Write a table, the same as JSON, and the figure, from all results that are there.
 
         Args:
-            of_guards: From what the guard measured last of each training, instead of what `mixer retention` told.
+            of_guards: From what the guard measured at the end of each training, instead of what `mixer retention` told.
         """
-        paths = sorted(self.result("x", 1, 1).parent.glob("*.json"))
-        told = [json.loads(path.read_text("utf-8")) for path in paths]
-        found = frontier.results_of_guards(self.out) if of_guards else told
+        if of_guards:
+            found = frontier.results_of_guards(sorted(self.out.glob(f"*-{self.key}")))
+        else:
+            paths = sorted(self.result("x", 1, 1).parent.glob("*.json"))
+            found = [json.loads(path.read_text("utf-8")) for path in paths]
         if not found:
             sys.exit("there are no results: run `run` first")
         points = frontier.points_of(found)
@@ -238,6 +248,10 @@ def main() -> None:
     parser.add_argument("--arms", type=Path, default=Path(__file__).with_name("arms.yaml"))
     parser.add_argument("--guards", action="store_true", help="report what guards measured while arms trained")
     asked = parser.parse_args()
+    if asked.guards and asked.step != "report":
+        parser.error(f"got --guards with {asked.step}, expected it with report")
+    if asked.names and asked.step in ("heal", "report"):
+        parser.error(f"got arms with {asked.step}, expected none: it is of all")
     lab = open_lab(asked.arms)
     if odd := [name for name in asked.names if name not in lab.arms.arms]:
         parser.error(f"got the arm {odd[0]!r}, expected one of {', '.join(lab.arms.arms)}")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,19 +89,22 @@ def _point(arm: str, rate: float, share: float, found: Sequence[Mapping[str, Any
 _TRAINING = re.compile(r"(.+)-(\d+e[-+]\d+)")
 
 
-def results_of_guards(out: Path) -> list[dict[str, Any]]:
-    """What the guard measured last of each training, as far as it got: few documents, and nothing has to be measured.
+def results_of_guards(runs: Iterable[Path]) -> list[dict[str, Any]]:
+    """What the guard measured at the end of each training: few documents, and nothing has to be measured.
+
+    Its bounds are one-sided, so an interval of these is the 90% one where the recipe's confidence is 95%.
 
     Args:
-        out: Folder of the Runs.
+        runs: Folders; a training that has not ended in one is left out.
     """
     found = []
-    for path in sorted(out.glob("*/checkpoints/*/guard.jsonl")):
+    for path in sorted(path for run in runs for path in run.glob("checkpoints/*/guard.jsonl")):
         named, run = _TRAINING.fullmatch(path.parent.name), path.parents[2]
-        if named is None:
+        lines = path.read_text("utf-8").splitlines()
+        line = json.loads(lines[-1]) if lines else {"tokens": 0}
+        if named is None or line["tokens"] != _tokens(run):
             continue
         slices = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))["retention"]["slices"]
-        line = json.loads(path.read_text("utf-8").splitlines()[-1])
         rows = [
             {
                 "name": name,
@@ -111,8 +114,13 @@ def results_of_guards(out: Path) -> list[dict[str, Any]]:
             for name, lost in line["lost"].items()
         ]
         told = {"slices": rows, "tasks": [], "gain": line["gain"], "gate": {"passes": not line["forgotten"]}}
-        found.append(told | {"arm": named[1], "rate": float(named[2]), "tokens": line["tokens"]})
+        found.append(told | {"arm": named[1], "rate": float(named[2])})
     return found
+
+
+def _tokens(run: Path) -> int:
+    plan = json.loads((run / "plan.json").read_text("utf-8"))
+    return int(sum(stage["sequences"] for stage in plan["stages"]) * plan["sequence_length"])
 
 
 def best(points: Sequence[Point], arm: str) -> Point | None:

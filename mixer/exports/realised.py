@@ -90,16 +90,16 @@ def interleave(
     generator = np.random.default_rng(seed)
     counts = np.zeros(len(shares), np.int64)
     enough, waits = (np.any, np.min) if strategy == "first_exhausted" else (np.all, np.max)
+    asked = shares > 0
     while counts.sum() < _MOST_DRAWS:
         draws = generator.choice(len(shares), size=1000, p=shares)
         after = counts + np.cumsum(draws[:, None] == np.arange(len(shares)), axis=0)
-        ended = enough((after >= rows) | (shares == 0), axis=1)
+        ended = enough(after[:, asked] >= rows[asked], axis=1)
         if ended.any():
             return [int(count) for count in after[np.argmax(ended)]]
         counts = after[-1]
-    asked = shares > 0
     left = waits(np.maximum(0, rows - counts)[asked] / shares[asked])
-    return [int(count) for count in counts + np.ceil(left * shares).astype(np.int64)]
+    return [int(count) for count in counts + np.rint(left * shares).astype(np.int64)]
 
 
 def drawn(weights: Sequence[float], samples: int, *, seed: int = 42) -> Counts:
