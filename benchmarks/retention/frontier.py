@@ -12,6 +12,8 @@ import yaml
 
 GAIN, FORGETTING = 0.9, 0.25
 """What is aimed at: so much of the reference's gain at so much of its forgetting."""
+_TRAINING = re.compile(r"(.+)-(\d+e[-+]\d+)")
+"""Arm and rate in the name of a training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,6 @@ def _point(arm: str, rate: float, share: float, found: Sequence[Mapping[str, Any
         drops=by_seed("tasks", "task", -1),
         passes=all(one["gate"]["passes"] for one in found),
     )
-
-
-_TRAINING = re.compile(r"(.+)-(\d+e[-+]\d+)")
 
 
 def results_of_guards(runs: Iterable[Path]) -> list[dict[str, Any]]:

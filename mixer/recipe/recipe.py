@@ -1,4 +1,4 @@
-"""The Recipe: every section as a frozen, typed model; here and in the `recipe_*` files is where defaults are written.
+"""The Recipe: every section as a frozen, typed model; defaults are written here and in the files beside it.
 
 `mixer schema` prints these models as JSON Schema for editors; `mixer.recipe.file.load` reads them from YAML.
 """
