@@ -37,6 +37,13 @@ def test_a_sound_recipe_has_no_problems(tmp_path):
     assert recipe_file.load(tmp_path / "x.yaml").synth_sources.keys() == {"qa"}
 
 
+def test_pages_may_be_written_from_and_not_trained_on(tmp_path):
+    (tmp_path / "x.yaml").write_text(RECIPE.replace("web: 6, qa: 4", "qa: 1"), encoding="utf-8")
+    assert recipe_file.load(tmp_path / "x.yaml").mixed_stages[0].mixture.keys() == {"qa"}
+    told = problem_of(tmp_path, "web: 6, qa: 4", "web: 6")
+    assert told.startswith("5: sources.qa: source `qa` is in no stage's mixture")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "problem"),
     [

@@ -164,6 +164,14 @@ def test_the_base_is_measured_once_for_all(lab):
     assert len(list((opened.out / "readings").glob("*.parquet"))) == models * len(SLICES)
 
 
+def test_text_that_the_base_writes_wants_the_base(lab, tmp_path):
+    opened, _ = lab
+    assert opened._of_base("models={self: {path: '{base}'}}") == f"models={{self: {{path: '{opened.model}'}}}}"
+    arms = opened.arms.model_copy(update={"out": str(tmp_path)})
+    with pytest.raises(SystemExit, match="run `heal` first"):
+        experiment.Lab(arms, opened.base, opened.mixer)._of_base("models={self: {path: '{base}'}}")
+
+
 def test_a_share_of_the_pairs_has_the_answer_of_another(lab):
     opened, _ = lab
     right, wrong = (

@@ -7,7 +7,8 @@
 
 `arms.yaml` says what is compared (`--arms` names another file). Every step is a command of `mixer`, printed as it runs.
 What has ended is not done again, and a training that was stopped goes on from its checkpoint: run the same again.
-`build` needs no GPU and no base, so shards may be made on one machine and trained on upon another.
+`build` needs no GPU, and no base but for text that the base writes, so shards may be made on one machine and trained
+on upon another.
 """
 
 import argparse
@@ -193,7 +194,8 @@ class Lab:
     def _built(self, data: str, seed: int) -> Path:
         run = self.out / f"{data}-s{seed}-{self.key}"
         if not (run / "manifest.json").is_file():
-            more = [word for override in (f"seed={seed}", *self.arms.data[data]) for word in ("--set", override)]
+            overrides = (f"seed={seed}", *map(self._of_base, self.arms.data[data]))
+            more = [word for override in overrides for word in ("--set", override)]
             self.command("build", self.base / self.arms.recipe, "--run", run, *more)
         cache = run / "retention" / "cache"
         if not cache.exists():
@@ -202,6 +204,12 @@ class Lab:
             cache.parent.mkdir(exist_ok=True)
             cache.symlink_to(readings.resolve())
         return run
+
+    def _of_base(self, override: str) -> str:
+        """The override with the base's folder for `{base}`, as text that the base writes needs it."""
+        if "{base}" in override and not self.model.is_dir():
+            sys.exit(f"`{override}` wants the base, and there is none: run `heal` first")
+        return override.replace("{base}", str(self.model))
 
     def _tidy(self, run: Path, training: str) -> None:
         """Remove what only a resume needs, and weights that were measured: gigabytes a training."""

@@ -182,7 +182,7 @@ class SynthSource(Section):
     kind: Literal["synth"]
     task: TaskName
     source: Name = Field(alias="from")
-    """The source whose pages are read."""
+    """The source whose pages are read; if no stage mixes it too, nothing trains on the pages themselves."""
     declared: Declared | None = None
     where: str | None = None
     """Keep documents whose scores pass, such as `perplexity < 60`; see `scores`."""

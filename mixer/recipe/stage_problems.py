@@ -130,6 +130,8 @@ def _unused(
         return
     used = {leaf.name for own in leaves.values() for leaf in own} | raised
     used |= {nearest(name, sources) or "" for name in used if name not in sources}
+    # Pages that text is written from are read, though nothing trains on them.
+    used |= {sources[name].get("from") for name in used & set(sources) if isinstance(sources[name], dict)}
     for name in sources:
         if name not in used:
             told = f"source `{name}` is in no stage's mixture"
