@@ -12,6 +12,7 @@ from mixer.recipe.synth import Rehearsal
 from mixer.run import digest
 from synth.answer import complete, parameters
 from synth.candidate import Candidate, Check, SeedPage
+from synth.evidence import plain_words
 from synth.prompt import neutral
 from synth.request import TEXT, Ask, NoAnswerError, Request
 
@@ -67,8 +68,8 @@ def opening_of(text: str) -> str:
 
 
 def check(text: str) -> list[Check]:
-    """Length, and no going round in circles: the share of distinct word 4-grams."""
-    words = text.split() if " " in text.strip() else list(text)
+    """Length, and no going round in circles: the share of distinct 4-grams of words, a CJK character being one."""
+    words = plain_words(text)
     grams = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
     distinct = len(set(grams)) / len(grams) if grams else 0.0
     return [

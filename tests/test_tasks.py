@@ -93,6 +93,21 @@ def test_replay_continues_the_first_words_of_pages_and_rejects_circles(tmp_path)
     assert kept["text"][0].startswith(rehearse.opening_of(PAGES[0]))
 
 
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("一二三四五六七八九十" * 30, False),
+        # One space, which is not what parts its words: once rejected as two words, or accepted as four that differ.
+        ("".join(chr(0x4E00 + number) for number in range(300)) + " 二", True),
+        ("一 二 三 四 " + "五六七八" * 100, False),
+        ("def f(): pass\n" * 40, False),
+    ],
+)
+def test_circles_are_found_in_any_script(text, passes):
+    [_, repetition] = rehearse.check(text)
+    assert (repetition.name, repetition.passed) == ("repetition", passes)
+
+
 def test_an_opening_is_one_line_without_markers():
     assert rehearse.opening_of("Cats\npurr <|im_end|> " + "a " * 50) == "Cats purr ‹|im_end|> " + " ".join("a" * 9)
 
