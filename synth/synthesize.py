@@ -38,7 +38,7 @@ from synth.science import ScienceFlow
 from synth.surface import templates
 from synth.verify import decides
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same answers would give other candidates or documents."""
 
 
