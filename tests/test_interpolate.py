@@ -1,13 +1,17 @@
 """Interpolated weights: by hand, exact at both ends, block-expanded models, and models that cannot be mixed."""
 
 import json
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from curricula.interpolate import interpolate, sweep
+from curricula.interpolate import interpolate, rounded, sweep
 from curricula.methods.block_expansion import BlockExpansion
 from mixer.errors import SourceError
 from mixer.recipe.methods import BlockExpansionMethod
@@ -57,6 +61,59 @@ def test_the_ends_of_a_sweep_are_the_two_models_to_the_last_bit(pair, tmp_path):
     for name, value in between.items():
         torch.testing.assert_close(value, 0.7 * end[name] + 0.3 * start[name].float())
         assert value.dtype == torch.float32
+
+
+def half_pair(folder):
+    """Two models in bfloat16 whose weights lie 0, 1, 2 or 3 steps of the number type apart."""
+    start = torch.ones(4000, dtype=torch.bfloat16)
+    ends = {"base": start, "trained": start + torch.arange(4000) % 4 * 2**-7}
+    for name, value in ends.items():
+        (folder / name).mkdir(parents=True)
+        save_file({"w": value.to(torch.bfloat16)}, folder / name / "model.safetensors")
+        (folder / name / "config.json").write_text("{}")
+    return folder / "base", folder / "trained"
+
+
+def steps(folder):
+    """How many steps the weights lie from 1, by how many they lay in the trained model."""
+    value = load_file(folder / "model.safetensors")["w"]
+    assert value.dtype == torch.bfloat16
+    return ((value.float() - 1) * 2**7).reshape(-1, 4).T
+
+
+def test_in_two_bytes_a_mix_lies_in_the_middle_on_average(tmp_path):
+    """To the nearest, one step at a share of .45 would stay one step, and two of three at one of .55 would be one."""
+    for share in (0.3, 0.45, 0.55):
+        found = steps(interpolate(*half_pair(folder := tmp_path / str(share)), folder / "out", share=share))
+        for apart in range(4):
+            wanted = (1 - share) * apart
+            assert found[apart].mean().item() == pytest.approx(wanted, abs=0.05)
+            assert {*found[apart].tolist()} <= {np.floor(wanted), np.ceil(wanted)}
+
+
+def test_a_weight_goes_from_one_model_to_the_other_and_never_back(tmp_path):
+    base, trained = half_pair(tmp_path)
+    shares = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    found = [steps(path) for path in sweep(base, trained, tmp_path / "sweep", shares=shares)]
+    assert torch.equal(found[0], steps(trained))
+    assert torch.equal(found[-1], steps(base))
+    assert all((later <= earlier).all() for earlier, later in pairwise(found))
+    again = interpolate(base, trained, tmp_path / "again", share=0.4)
+    assert (again / "model.safetensors").read_bytes() == (
+        tmp_path / "sweep" / "share-0.40" / "model.safetensors"
+    ).read_bytes()
+
+
+@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20), st.sampled_from([torch.bfloat16, torch.half]))
+def test_a_number_is_rounded_to_one_of_its_neighbours(values, dtype):
+    given_values = torch.tensor(values)
+    found = rounded(given_values, dtype, torch.Generator().manual_seed(1)).float()
+    near = given_values.to(dtype).float()
+    assert torch.isfinite(found).all()
+    assert (found[near == given_values] == given_values[near == given_values]).all()
+    assert ((found == near) | ((found - given_values) * (near - given_values) < 0)).all()
+    spacing = 2.0 ** (torch.frexp(given_values).exponent - (8 if dtype == torch.bfloat16 else 11))
+    assert ((found - given_values).abs() <= spacing.clamp_min(2.0**-24)).all()
 
 
 def test_small_shards_hold_the_same_model(pair, tmp_path):
