@@ -271,31 +271,29 @@ def told(arm: str, rate: float, gain: float, lost: float, low: float, seed: int 
 
 
 def test_shares_by_hand():
-    """Plain gains 0.2 and loses 0.1; 0.19 at 0.02 is what is aimed at, 0.19 at 0.03 is not."""
+    """With the first seed plain gains 0.2 and loses 0.1; 0.19 at 0.02 is what is aimed at, 0.19 at 0.03 is not.
+
+    What plain did with another seed, on other text, is no measure of these: of both seeds 0.19 would be 76%.
+    """
     found = [
-        told("plain", 1e-4, 0.21, 0.1, 0.08),
-        told("plain", 1e-4, 0.19, 0.1, 0.08, 2),
+        told("plain", 1e-4, 0.2, 0.1, 0.08),
+        told("plain", 1e-4, 0.3, 0.3, 0.08, 2),
         told("plain", 1e-5, 0.1, 0.01, 0.0),
-    ]
-    found += [
         told("blocks", 1e-4, 0.19, 0.02, 0.01),
         told("lora", 1e-4, 0.19, 0.03, 0.01),
+        told("osft", 1e-4, 0.27, 0.06, 0.01, 2),
         told("general", 1e-4, 0.01, -0.01, -0.02),
     ]
     rows = {
         row["title"]: row for row in frontier.compared(frontier.points_of(found), reference="plain", control="general")
     }
-    assert rows["plain at 0.0001"]["gain"] == pytest.approx(0.2)
-    blocks, lora = rows["blocks at 0.0001"], rows["lora at 0.0001"]
-    assert (blocks["gain_share"], blocks["worst_share"], blocks["reaches"]) == (
-        pytest.approx(0.95),
-        pytest.approx(0.2),
-        True,
-    )
-    assert (lora["worst_share"], lora["reaches"]) == (pytest.approx(0.3), False)
+    plain, blocks, lora, osft = (rows[f"{arm} at 0.0001"] for arm in ("plain", "blocks", "lora", "osft"))
+    assert (plain["gain"], plain["lost"]["prose"]) == (pytest.approx(0.25), pytest.approx(0.2))
+    for row, gain, worst in ((plain, 1.0, 1.0), (blocks, 0.95, 0.2), (lora, 0.95, 0.3), (osft, 0.9, 0.2)):
+        assert (row["gain_share"], row["worst_share"]) == (pytest.approx(gain), pytest.approx(worst))
     assert blocks["gain_less_control"] == pytest.approx(0.18)
     assert blocks["lost_less_control"]["prose"] == pytest.approx(0.03)
-    assert "slice that it forgot: blocks at 0.0001" in frontier.table(list(rows.values()))
+    assert "slice that it forgot: blocks at 0.0001, osft at 0.0001" in frontier.table(list(rows.values()))
 
 
 def test_nothing_is_reached_where_the_reference_forgot_nothing_for_certain():

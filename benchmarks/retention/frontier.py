@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Point:
         arm: Its name; one that mixes weights with the base's is told so.
         rate: Learning rate.
         share: Of the base in the weights.
+        seeds: Whose trainings these are.
         gains: By seed: bits per byte gained over all domain text.
         lost: General slice -> by seed, bits per byte lost.
         certain: General slices that lost something for certain, with every seed.
@@ -34,6 +35,7 @@ class Point:
     arm: str
     rate: float
     share: float
+    seeds: tuple[int, ...]
     gains: tuple[float, ...]
     lost: Mapping[str, tuple[float, ...]]
     certain: tuple[str, ...]
@@ -46,6 +48,21 @@ class Point:
 
     def lost_of(self, name: str) -> float:
         return float(np.mean(self.lost[name]))
+
+    def over(self, seeds: Sequence[int]) -> "Point":
+        """The same over such of its trainings as have one of these seeds; over all where none has."""
+        chosen = [place for place, seed in enumerate(self.seeds) if seed in seeds] or range(len(self.seeds))
+
+        def kept(values: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(values[place] for place in chosen)
+
+        return replace(
+            self,
+            seeds=tuple(self.seeds[place] for place in chosen),
+            gains=kept(self.gains),
+            lost={name: kept(values) for name, values in self.lost.items()},
+            drops={name: kept(values) for name, values in self.drops.items()},
+        )
 
     @property
     def title(self) -> str:
@@ -63,7 +80,8 @@ def points_of(results: Sequence[Mapping[str, Any]]) -> list[Point]:
     for result in results:
         groups.setdefault((result["arm"], result["rate"], 0.0), []).append(result)
         for share, mixed in result.get("interpolated", {}).items():
-            groups.setdefault((result["arm"], result["rate"], float(share)), []).append(mixed)
+            told = {**mixed, "seed": result["seed"]}
+            groups.setdefault((result["arm"], result["rate"], float(share)), []).append(told)
     return [_point(*key, found) for key, found in sorted(groups.items())]
 
 
@@ -80,6 +98,7 @@ def _point(arm: str, rate: float, share: float, found: Sequence[Mapping[str, Any
         arm,
         rate,
         share,
+        seeds=tuple(one["seed"] for one in found),
         gains=tuple(one["gain"] for one in found),
         lost=by_seed("slices", "general", 1),
         certain=tuple(name for name in lows[0] if all(low[name] > 0 for low in lows)),
@@ -103,7 +122,8 @@ def results_of_guards(runs: Iterable[Path]) -> list[dict[str, Any]]:
         line = json.loads(lines[-1]) if lines else {"tokens": 0}
         if named is None or line["tokens"] != _tokens(run):
             continue
-        slices = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))["retention"]["slices"]
+        recipe = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))
+        slices = recipe["retention"]["slices"]
         rows = [
             {
                 "name": name,
@@ -113,7 +133,7 @@ def results_of_guards(runs: Iterable[Path]) -> list[dict[str, Any]]:
             for name, lost in line["lost"].items()
         ]
         told = {"slices": rows, "tasks": [], "gain": line["gain"], "gate": {"passes": not line["forgotten"]}}
-        found.append(told | {"arm": named[1], "rate": float(named[2])})
+        found.append(told | {"arm": named[1], "rate": float(named[2]), "seed": recipe["seed"]})
     return found
 
 
@@ -131,7 +151,8 @@ def best(points: Sequence[Point], arm: str) -> Point | None:
 def compared(points: Sequence[Point], *, reference: str, control: str | None) -> list[dict[str, Any]]:
     """A row a point, against the reference arm at its best rate, and less what the control did.
 
-    A slice's share of forgetting is told where the reference lost something for certain; the worst of them counts.
+    Both with the point's seeds: another seed draws other text, and that differs by as much as the arms do. A slice's
+    share of forgetting is told where the reference lost something for certain; the worst of them counts.
 
     Args:
         points: All of them.
@@ -145,6 +166,7 @@ def compared(points: Sequence[Point], *, reference: str, control: str | None) ->
 
 
 def _row(point: Point, measure: Point | None, control: Point | None) -> dict[str, Any]:
+    measure, control = (other and other.over(point.seeds) for other in (measure, control))
     shares = {}
     if measure is not None:
         shares = {name: point.lost_of(name) / measure.lost_of(name) for name in measure.certain}
