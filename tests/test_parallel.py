@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from curricula.checkpoint import State
-from curricula.parallel import world
+from curricula.parallel import World, world
 from curricula.retention.guard import open_guard
 from curricula.train import train
 from mixer.errors import MixerError, SourceError
@@ -77,19 +77,29 @@ def train_in_two(folder: Path, *overrides: str, last: int = 0) -> list[int | Non
     return in_two(work, folder, overrides, partial(on, last, die) if last else go_on)
 
 
-def failing(rank: int, port: int, folder: Path) -> None:
-    """The first process cannot prepare the second stage; what each of them says."""
+def told_by_each(rank: int, port: int, folder: Path, run: Callable[[World], None]) -> None:
+    """Run as one of two processes; what it says where it fails goes to a file."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    with world(device="cpu") as here:
+        try:
+            run(here)
+        except MixerError as error:
+            (folder / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+        # Both have said it before either leaves: gloo may wait for ever for one that is gone, as torchrun does not.
+        torch.distributed.barrier()
+
+
+def failing(rank: int, port: int, folder: Path) -> None:
+    """The first process cannot prepare the second stage; what each of them says."""
 
     def next_stage(name: str, _: State) -> None:
         if rank == 0 and name == "anneal":
             raise SourceError("no losses")
 
-    try:
-        training.run(folder, "plain", "train.tokens_per_step=3200", next_stage=next_stage)
-    except MixerError as error:
-        (folder / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+    own = training.job(folder, "plain", "train.tokens_per_step=3200")
+    told_by_each(rank, port, folder, lambda here: train(own, world=here, say=lambda _: None, next_stage=next_stage))
 
 
 def test_what_fails_on_one_process_ends_the_others_with_a_message(built, tmp_path):
@@ -101,18 +111,13 @@ def test_what_fails_on_one_process_ends_the_others_with_a_message(built, tmp_pat
 
 def watching(rank: int, port: int, folder: Path, overrides: tuple[str, ...]) -> None:
     """Train with the recipe's guard; what each process says where it fails."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
     own, recipe = training.job(folder, "plain", *overrides), load(folder / "run/recipe.yaml", overrides=overrides)
-    with world(device="cpu") as here:
+
+    def run(here: World) -> None:
         where = {"run": folder / "run", "recipe": recipe, "base": folder, "world": here, "say": lambda _: None}
-        try:
-            train(own, world=here, say=lambda _: None, watched=lambda bench: open_guard(own, bench, **where))
-        except MixerError as error:
-            (folder / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
-        # Both have said it before either leaves: gloo may wait for ever for one that is gone, as torchrun does not.
-        torch.distributed.barrier()
+        train(own, world=here, say=lambda _: None, watched=lambda bench: open_guard(own, bench, **where))
+
+    told_by_each(rank, port, folder, run)
 
 
 def guarded(folder: Path) -> tuple[str, ...]:
