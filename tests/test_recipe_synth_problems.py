@@ -44,6 +44,18 @@ def test_pages_may_be_written_from_and_not_trained_on(tmp_path):
     assert told.startswith("5: sources.qa: source `qa` is in no stage's mixture")
 
 
+@pytest.mark.parametrize("origin", ["wbe", "[web]", "{web: 1}", "7", ""])
+def test_pages_that_are_named_wrongly_are_one_problem_and_no_crash(tmp_path, origin):
+    """`web` is what a misspelt name means; of what is no name nothing is known, and `web` is then in no mixture."""
+    text = RECIPE.replace("web: 6, qa: 4", "qa: 1").replace("from: web", f"from: {origin}")
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        recipe_file.load(tmp_path / "x.yaml")
+    told = str(caught.value)
+    assert "sources.qa.from: " in told
+    assert ("is in no stage's mixture" in told) == (origin != "wbe")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "problem"),
     [

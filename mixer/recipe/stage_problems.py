@@ -128,14 +128,20 @@ def _unused(
     mixed = [stage for _, stage in stages if "resample" not in stage]
     if not mixed or not all(isinstance(stage.get("mixture"), dict | str) for stage in mixed):
         return
-    used = {leaf.name for own in leaves.values() for leaf in own} | raised
-    used |= {nearest(name, sources) or "" for name in used if name not in sources}
+    used = _meant({leaf.name for own in leaves.values() for leaf in own} | raised, sources, nearest)
     # Pages that text is written from are read, though nothing trains on them.
-    used |= {sources[name].get("from") for name in used & set(sources) if isinstance(sources[name], dict)}
+    origins = [source.get("from") for name, source in sources.items() if name in used and isinstance(source, dict)]
+    used |= _meant((origin for origin in origins if isinstance(origin, str)), sources, nearest)
     for name in sources:
         if name not in used:
             told = f"source `{name}` is in no stage's mixture"
             yield Problem(("sources", name), told, ("sources", name, _KEY))
+
+
+def _meant(names: Iterable[str], sources: Mapping[str, Any], nearest: Nearest) -> set[str]:
+    """The sources of these names; of a misspelt one the nearest, which has no problem of its own."""
+    found = {name if name in sources else nearest(name, sources) for name in names}
+    return {name for name in found if name is not None}
 
 
 def _raised(tree: Mapping[str, Any]) -> set[str]:
