@@ -164,12 +164,39 @@ def test_the_base_is_measured_once_for_all(lab):
     assert len(list((opened.out / "readings").glob("*.parquet"))) == models * len(SLICES)
 
 
-def test_text_that_the_base_writes_wants_the_base(lab, tmp_path):
+def test_text_that_the_base_writes_is_built_once_there_is_a_base(lab, tmp_path, capsys):
     opened, _ = lab
-    assert opened._of_base("models={self: {path: '{base}'}}") == f"models={{self: {{path: '{opened.model}'}}}}"
-    arms = opened.arms.model_copy(update={"out": str(tmp_path)})
-    with pytest.raises(SystemExit, match="run `heal` first"):
-        experiment.Lab(arms, opened.base, opened.mixer)._of_base("models={self: {path: '{base}'}}")
+    built: list[list[str]] = []
+
+    def mixer(words):
+        Path(words[3]).mkdir(exist_ok=True)
+        built.append(list(words))
+        return 0, ""
+
+    data = {"own": ("models={self: {path: '{base}'}}",), "science": ()}
+    arms = {"own": opened.arms.arms["replay"].model_copy(update={"data": "own"}), "plain": opened.arms.arms["plain"]}
+    changed = opened.arms.model_copy(update={"data": data, "arms": arms})
+    before = experiment.Lab(changed.model_copy(update={"out": str(tmp_path)}), opened.base, mixer)
+    before.build([])
+    assert "own: not built, the base writes some of its text: `heal` first" in capsys.readouterr().out
+    assert [Path(words[3]).name.split("-")[0] for words in built] == ["base", "science", "science"]
+    with pytest.raises(SystemExit, match="there is no base: run `heal` first"):
+        before.build(["own"])
+    experiment.Lab(changed, opened.base, mixer).build(["own"])
+    assert built[-1][-1] == f"models={{self: {{path: '{opened.model}'}}}}"
+
+
+def test_an_arm_that_ended_leaves_the_mixtures_of_another_alone(lab):
+    """Arms of one text share a Run, and may run beside each other."""
+    opened, _ = lab
+    [run] = opened.out.glob("science-s1-*")
+    for name in ("plain-1e-03-final-0.50", "block_expansion-4e-03-final-0.50"):
+        (run / "retention" / "interpolated" / name).mkdir(parents=True)
+    opened._tidy(run, "plain-1e-03")
+    assert [path.name for path in (run / "retention" / "interpolated").iterdir()] == [
+        "block_expansion-4e-03-final-0.50"
+    ]
+    opened._tidy(run, "block_expansion-4e-03")
 
 
 def test_a_share_of_the_pairs_has_the_answer_of_another(lab):

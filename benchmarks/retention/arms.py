@@ -51,7 +51,7 @@ class Arms(Section):
     recipe: str
     """Recipe of the arms."""
     data: dict[Name, tuple[str, ...]]
-    """Name -> overrides of the recipe, for the build."""
+    """Name -> overrides of the recipe, for the build; `{base}` in one is the base's folder."""
     reference: Name = "plain"
     """The arm whose gain and forgetting are the measure."""
     control: Name | None = None

@@ -35,6 +35,8 @@ from mixer.recipe.file import load
 from mixer.run import digest, read_json, sha256, write_json, write_text
 
 GATE_FAILED = 3
+BASE = "{base}"
+"""Stands for the base's folder in the overrides of text that the base writes."""
 
 
 Mixer = Callable[[Sequence[str]], tuple[int, str]]
@@ -135,12 +137,16 @@ class Lab:
         return self.out / f"results-{self.key}" / f"{name}-{rate:.0e}-s{seed}.json"
 
     def build(self, names: Sequence[str]) -> None:
-        """Build what the base and the arms train on."""
+        """Build what the base and the arms train on; of all arms, without a base, those that it writes nothing for."""
         self._base_run()
         self.pair()
         for name in names or self.arms.arms:
-            for seed in self.arms.arms[name].seeds:
-                self._built(self.arms.arms[name].data, seed)
+            arm = self.arms.arms[name]
+            if not names and self._lacks_base(arm.data):
+                print(f"{name}: not built, the base writes some of its text: `heal` first")
+                continue
+            for seed in arm.seeds:
+                self._built(arm.data, seed)
 
     def run(self, names: Sequence[str]) -> None:
         """Train and measure arms; the best rate is chosen by the first seed's gain."""
@@ -194,8 +200,10 @@ class Lab:
     def _built(self, data: str, seed: int) -> Path:
         run = self.out / f"{data}-s{seed}-{self.key}"
         if not (run / "manifest.json").is_file():
-            overrides = (f"seed={seed}", *map(self._of_base, self.arms.data[data]))
-            more = [word for override in overrides for word in ("--set", override)]
+            if self._lacks_base(data):
+                sys.exit(f"the base writes some of the text of `{data}`, and there is no base: run `heal` first")
+            own = (override.replace(BASE, str(self.model)) for override in self.arms.data[data])
+            more = [word for override in (f"seed={seed}", *own) for word in ("--set", override)]
             self.command("build", self.base / self.arms.recipe, "--run", run, *more)
         cache = run / "retention" / "cache"
         if not cache.exists():
@@ -205,17 +213,15 @@ class Lab:
             cache.symlink_to(readings.resolve())
         return run
 
-    def _of_base(self, override: str) -> str:
-        """The override with the base's folder for `{base}`, as text that the base writes needs it."""
-        if "{base}" in override and not self.model.is_dir():
-            sys.exit(f"`{override}` wants the base, and there is none: run `heal` first")
-        return override.replace("{base}", str(self.model))
+    def _lacks_base(self, data: str) -> bool:
+        return any(BASE in override for override in self.arms.data[data]) and not self.model.is_dir()
 
     def _tidy(self, run: Path, training: str) -> None:
         """Remove what only a resume needs, and weights that were measured: gigabytes a training."""
         for path in (run / "checkpoints" / training).glob("step-*"):
             shutil.rmtree(path)
-        shutil.rmtree(run / "retention" / "interpolated", ignore_errors=True)
+        for path in (run / "retention" / "interpolated").glob(f"{training}-*"):
+            shutil.rmtree(path)
 
     def report(self, *, of_guards: bool = False) -> None:
         """Write a table, the same as JSON, and the figure, from all results that are there.
