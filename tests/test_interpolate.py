@@ -82,7 +82,7 @@ def steps(folder):
 
 
 def test_in_two_bytes_a_mix_lies_in_the_middle_on_average(tmp_path):
-    """To the nearest, one step at a share of .45 would stay one step, and two of three at one of .55 would be one."""
+    """To the nearest, one step would stay whole at a share of .45, and be none at one of .55."""
     for share in (0.3, 0.45, 0.55):
         found = steps(interpolate(*half_pair(folder := tmp_path / str(share)), folder / "out", share=share))
         for apart in range(4):

@@ -50,7 +50,7 @@ class Point:
         return float(np.mean(self.lost[name]))
 
     def over(self, seeds: Sequence[int]) -> "Point":
-        """The same over such of its trainings as have one of these seeds; over all where none has."""
+        """The same over such of its trainings as have one of these seeds, over all where none has."""
         chosen = [place for place, seed in enumerate(self.seeds) if seed in seeds] or range(len(self.seeds))
 
         def kept(values: tuple[float, ...]) -> tuple[float, ...]:
