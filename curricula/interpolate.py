@@ -45,13 +45,17 @@ def sweep(base: Path, trained: Path, out: Path, *, shares: Iterable[float]) -> l
     Raises:
         SourceError: The two cannot be mixed.
     """
-    return [interpolate(base, trained, out / _folder(share), share=share) for share in shares]
+    return [interpolate(base, trained, out / f"share-{digits_of(share)}", share=share) for share in shares]
 
 
-def _folder(share: float) -> str:
-    """The folder of a share: two digits, and as many more as tell it apart from its neighbours."""
+def digits_of(share: float) -> str:
+    """A share in two digits, and in as many more as tell it apart from its neighbours.
+
+    >>> digits_of(0.3), digits_of(0.325)
+    ('0.30', '0.325')
+    """
     digits = next((count for count in range(2, 17) if round(share, count) == share), 17)
-    return f"share-{share:.{digits}f}"
+    return f"{share:.{digits}f}"
 
 
 def interpolate(base: Path, trained: Path, out: Path, *, share: float, shard_bytes: int = 10**9) -> Path:

@@ -234,7 +234,7 @@ def test_stages_tell_what_later_ones_took_away():
 
 def test_the_command_reports_every_slice_and_passes(built, tmp_path):
     folder = training.copied(built, tmp_path)
-    done = mixer(folder, "--mix", "0.5")
+    done = mixer(folder, "--mix", "0.5", "--mix", "0.504", "--mix", "0.5")
     assert done.exit_code == 0, done.output
     report = json.loads((folder / "run/retention/report.json").read_text())
     rows = {row["name"]: row for row in report["trainings"]["short"]["slices"]}
@@ -242,7 +242,8 @@ def test_the_command_reports_every_slice_and_passes(built, tmp_path):
         "prose": "general", "numbers": "general", "books": "domain",
     }  # fmt: skip
     assert rows["books"]["difference"]["value"] < 0
-    assert report["trainings"]["short"]["interpolated"]["0.50"]["gate"]["passes"]
+    mixed = report["trainings"]["short"]["interpolated"]
+    assert {share: found["gate"]["passes"] for share, found in mixed.items()} == {"0.50": True, "0.504": True}
     assert set(report["trainings"]["short"]["probes"]["divergence"]) == {"prose", "numbers"}
     documents = pl.read_parquet(folder / "run/retention/documents.parquet")
     assert documents.columns == ["slice", "id", "bytes", "bits_before", "bits_after", "training"]

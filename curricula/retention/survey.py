@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from curricula.interpolate import interpolate
+from curricula.interpolate import digits_of, interpolate
 from curricula.job import settings_of
 from curricula.model import model_folder
 from curricula.retention import tasks
@@ -188,10 +188,11 @@ def _training(
         found["stages"] = continual(before[0], scores)
     subject.release()
     mixed = {}
-    for share in shares:
-        place = own.folder / "interpolated" / f"{folder.parent.name}-{folder.name}-{share:.2f}"
+    for share in dict.fromkeys(shares):
+        digits = digits_of(share)
+        place = own.folder / "interpolated" / f"{folder.parent.name}-{folder.name}-{digits}"
         other = own.subject(interpolate(own.base.folder, folder, place, share=share))
-        mixed[f"{share:.2f}"] = _judged(own, before, own.read(other), own.ask(other))
+        mixed[digits] = _judged(own, before, own.read(other), own.ask(other))
         other.release()
     if mixed:
         found["interpolated"] = mixed
