@@ -62,13 +62,14 @@ class Lab:
 
     @cached_property
     def key(self) -> str:
-        """What the base depends on: the recipe that heals, its model, and what was split."""
+        """What the base depends on: the recipe that heals, its model, and the split texts that it reads."""
         self.split()
         recipe = load(self.base / self.arms.heal)
         assert recipe.train is not None
         model = model_folder(recipe.train.model, base=self.base, store=store())
-        parts = {path.name: sha256(path) for path in sorted((self.out / "data").glob("*.jsonl"))}
-        return digest([recipe.model_dump(mode="json"), fingerprint(model, store()), parts])[:10]
+        told = recipe.model_dump(mode="json")
+        paths = [path for path in sorted((self.out / "data").glob("*.jsonl")) if path.name in json.dumps(told)]
+        return digest([told, fingerprint(model, store()), {path.name: sha256(path) for path in paths}])[:10]
 
     @property
     def healed(self) -> Path:
