@@ -73,10 +73,15 @@ def staged(target: Path, *, keep: bool = False) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole: temporary name, sync, rename."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a small file of bytes whole: temporary name, sync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{_SCRATCH}{os.getpid()}-{path.name}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with scratch.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     scratch.replace(path)

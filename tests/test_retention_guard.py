@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from curricula.loader import Loader, Track
 from curricula.parallel import world
-from curricula.retention.guard import open_guard
+from curricula.retention.guard import open_guard, replay_sources
 from curricula.retention.pieces import Pieces, bits_of
-from curricula.retention.raised import Stock, forget, raise_replay, raised, restore
+from curricula.retention.raised import Stock, forget, raise_replay, raised, restore, stock_of
 from curricula.train import train
 from mixer.cli import app
 from mixer.errors import CheckpointError
@@ -177,6 +177,17 @@ def test_what_was_trained_on_stays_and_nothing_comes_twice_or_is_skipped(tmp_pat
     assert np.array_equal(fresh.order(0), first)
 
 
+@pytest.mark.parametrize(
+    "mixture", ["{group: {weight: 1, mixture: {old: 1}}}", "{temperature: 2.0, sources: [old]}", "{old: 1}"]
+)
+def test_replay_is_found_in_groups_and_presets_and_drawn_by_the_runs_own_seed(built, mixture):
+    overrides = [f"stages.bad.replay={{share: 0.1, mixture: {mixture}}}", "seed=99"]
+    recipe = load(built / "run/recipe.yaml", overrides=overrides)
+    assert replay_sources(recipe) == ["old"]
+    assert recipe.seed == 99
+    assert stock_of(built / "run", recipe).seed == load(built / "run/recipe.yaml").seed
+
+
 def test_the_loops_own_measure_is_that_of_the_command(built):
     """Bits of documents packed side by side are those of each alone, as `mixer retention` reads them."""
     from curricula.objective import Objective
@@ -250,6 +261,8 @@ def test_the_best_model_is_that_of_the_most_gain_within_the_limit(brought_back):
     folder, _ = brought_back
     found = [line for line in lines(folder, "bad") if line["action"] == "best"]
     assert found[-1]["gain"] == max(line["gain"] for line in found)
+    record = json.loads((folder / "run/checkpoints/bad/best.json").read_text())
+    assert (record["step"], record["gain"]) == (found[-1]["step"], found[-1]["gain"])
     done = mixer(folder, "retention", "--name", "bad/best", "--json")
     assert done.exit_code == 0, done.output
     gain = json.loads(done.stdout)["trainings"]["bad/best"]["gain"]
@@ -285,6 +298,9 @@ def test_it_stops_with_a_model_and_stays_stopped(built, tmp_path):
     assert before[-1]["action"] == "stop"
     assert mixer(folder, "train", *overrides).exit_code == 3
     assert lines(folder, "cut") == before
+    assert mixer(folder, "train", "--name", "cut").exit_code == 0, "with `warn` it goes on where it was stopped"
+    assert lines(folder, "cut")[: len(before)] == before
+    assert lines(folder, "cut")[-1]["action"] == "warn"
 
 
 def test_a_guard_that_comes_late_or_with_other_slices_is_refused(warned, tmp_path):

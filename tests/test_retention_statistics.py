@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import multinomial
 
 from curricula.retention import statistics
-from curricula.retention.statistics import Difference, holm, mcnemar, non_inferior, paired_bootstrap
+from curricula.retention.statistics import Difference, holm, mcnemar, non_inferior, paired_bootstrap, paired_shares
 
 DRAWS = {"confidence": 0.95, "replicates": 1000, "seed": 1}
 
@@ -28,7 +29,7 @@ def test_a_constant_loss_has_an_interval_without_width_and_the_least_p():
     bits = np.random.default_rng(0).random(50) * 100
     found = paired_bootstrap(bits, bits + 0.02 * 100, np.full(50, 100), **DRAWS)
     assert found.low == pytest.approx(found.high) == pytest.approx(0.02)
-    assert found.p == pytest.approx(2 / 1001)
+    assert found.p == pytest.approx(0.003, abs=0.001)
 
 
 def test_a_model_against_itself_differs_in_nothing():
@@ -60,9 +61,67 @@ def test_pairing_sees_what_an_unpaired_test_calls_noise():
     assert unpaired < 1.96
 
 
-def test_no_documents_are_refused():
-    with pytest.raises(ValueError, match="expected equal numbers of documents, got 0, 0, 0"):
-        paired_bootstrap(np.empty(0), np.empty(0), np.empty(0), **DRAWS)
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_document_is_refused_since_it_says_nothing_of_how_sure_it_is(count):
+    with pytest.raises(ValueError, match=f"documents, two or more, got {count}, {count}, {count}"):
+        paired_bootstrap(np.zeros(count), np.ones(count), np.ones(count), **DRAWS)
+
+
+def test_few_documents_are_kept_in_error_as_seldom_as_many():
+    """Three documents with a true loss at the limit: 5% may pass it; draws as they are pass 18%."""
+    rng = np.random.default_rng(0)
+    losses = 0.02 + 0.01 * rng.standard_normal((600, 3))
+    most = [paired_bootstrap(np.zeros(3), row, np.ones(3), **DRAWS | {"seed": n}).most for n, row in enumerate(losses)]
+    assert 0.03 <= np.mean(np.array(most) <= 0.02) <= 0.09
+
+
+def test_two_documents_spread_as_students_distribution_says():
+    """Losses 0 and 2: draws reach from 0 to 2; with one degree of freedom 95% lie 6.31 / 1.645 * sqrt(2) further out."""
+    found = paired_bootstrap(np.zeros(2), np.array([0.0, 2.0]), np.ones(2), **DRAWS)
+    assert found.most == pytest.approx(1 + 6.314 / 1.645 * math.sqrt(2), rel=1e-3)
+
+
+def answers(won: int, lost: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    numbers = np.arange(count)
+    return (numbers >= won) & (numbers < won + lost), numbers < won
+
+
+def test_what_no_item_changed_in_rests_on_how_many_there_are():
+    """The score bound by hand: delta = z^2 / (n + z^2)."""
+    found = paired_shares(*answers(0, 0, 50), confidence=0.95)
+    assert (found.value, found.p, found.count) == (0.0, 1.0, 50)
+    assert found.most == -found.least == pytest.approx(1.6449**2 / (50 + 1.6449**2), rel=1e-4)
+    assert found.high == pytest.approx(1.96**2 / (50 + 1.96**2), rel=1e-4)
+
+
+@given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 30))
+def test_a_bound_of_shares_solves_the_score_equation(won, lost, others):
+    """The share that lost under a difference is the likeliest of a fine grid, and not of a formula."""
+    count = won + lost + others
+    if not others:
+        return
+    delta = paired_shares(*answers(won, lost, count), confidence=0.95).least
+    share = np.linspace(max(0.0, -delta), (1 - delta) / 2, 200_001)[1:-1]
+    likelihood = won * np.log(share + delta) + lost * np.log(share) + others * np.log1p(-2 * share - delta)
+    best = share[np.argmax(likelihood)]
+    error = math.sqrt(count * (2 * best + delta * (1 - delta)))
+    assert (won - lost - count * delta) / error == pytest.approx(1.6449, abs=0.01)
+
+
+def test_a_loss_at_the_limit_is_kept_in_error_as_seldom_as_asked_for():
+    """All ways that 100 answers can change, by their chances, where 6% change for the worse and 3% for the better."""
+    kept = 0.0
+    for lost in range(30):
+        for won in range(30):
+            if paired_shares(*answers(won, lost, 100), confidence=0.95).least >= -0.03:
+                kept += multinomial.pmf([lost, won, 100 - lost - won], 100, [0.06, 0.03, 0.91])
+    assert kept == pytest.approx(0.045, abs=0.01)
+
+
+def test_all_lost_and_half_confidence_have_bounds_too():
+    assert paired_shares(*answers(0, 9, 9), confidence=0.95).least == -1.0
+    found = paired_shares(*answers(1, 2, 9), confidence=0.5)
+    assert found.least == found.most == pytest.approx(-1 / 9)
 
 
 def test_mcnemar_by_hand():

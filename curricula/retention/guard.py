@@ -14,28 +14,28 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curricula import checkpoint as checkpoints
 from curricula.causal import frame_token
 from curricula.checkpoint import State
 from curricula.job import Job
 from curricula.metrics import append, truncate
 from curricula.order import seed_of
 from curricula.parallel import World
+from curricula.retention.best import Best
 from curricula.retention.measure import write_table
 from curricula.retention.pieces import Pieces, bits_of
-from curricula.retention.raised import Rest, Stock, forget, raise_replay, restore
+from curricula.retention.raised import Rest, Stock, forget, raise_replay, restore, stock_of
 from curricula.retention.slices import Texts, texts_of
 from curricula.retention.statistics import Difference, non_inferior, paired_bootstrap
 from curricula.train import Turn
 from curricula.workbench import Bench
 from mixer.errors import CheckpointError
+from mixer.mixture import leaves
 from mixer.recipe.recipe import Recipe, TokenizerSpec
 from mixer.recipe.retention import Retention
-from mixer.replan import pools_of_run
 from mixer.run import digest
 from mixer.tokens import load
 
-_LINES, _FIRST, _BEST = "guard.jsonl", "guard-first.parquet", "best"
+_LINES, _FIRST = "guard.jsonl", "guard-first.parquet"
 Say = Callable[[str], None]
 
 
@@ -62,14 +62,15 @@ def open_guard(
         return None
     names = rules.guard.slices or tuple(rules.slices)
     texts = [texts_of(name, rules.slices[name], run=run, base=base).most(rules.guard.max_documents) for name in names]
-    replay = rules.guard.replay or tuple(_replay_sources(recipe))
-    stock = Stock(pools_of_run(run, recipe), list(recipe.sources), recipe.max_epochs, recipe.seed)
-    return Guard(job, bench, rules=rules, slices=texts, stock=stock, replay=replay, world=world, say=say)
+    replay = rules.guard.replay or tuple(replay_sources(recipe))
+    own = {"rules": rules, "slices": texts, "stock": stock_of(run, recipe), "replay": replay}
+    return Guard(job, bench, **own, world=world, say=say)
 
 
-def _replay_sources(recipe: Recipe) -> Sequence[str]:
+def replay_sources(recipe: Recipe) -> list[str]:
+    """The sources that the stages' own `replay` draws from, at any depth."""
     parts = [stage.replay.mixture for stage in recipe.mixed_stages if stage.replay]
-    return list(dict.fromkeys(name for part in parts if isinstance(part, dict) for name in part))
+    return list(dict.fromkeys(name for part in parts for name in leaves(part, recipe.sources)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,9 @@ class Guard:
                 forget(job.folder, bench.state.position)
         lines = _read(job.folder / _LINES)
         self._before = lines[-1] if lines else None
-        self._best = max((line["gain"] for line in lines if line["action"] == "best"), default=0.0)
-        self.turn: Turn = "stop" if lines and lines[-1]["action"] == "stop" else "on"
+        self._best = Best(job, lines, world)
+        is_stopped = bool(lines) and lines[-1]["action"] == "stop"
+        self.turn: Turn = "stop" if is_stopped and self._own.on_forgetting == "stop" else "on"
         """What followed from the last measurement."""
         self._first = self._begun()
 
@@ -178,10 +180,8 @@ class Guard:
 
     def _action(self, found: Found, state: State, *, is_last: bool) -> str:
         if not found.forgotten:
-            if self._own.keep_best and found.gain is not None and found.gain > self._best:
-                self._best = found.gain
-                kept = {"model": self._bench.model, "method": self._job.method, "base": self._job.base}
-                checkpoints.export(self._job.folder / _BEST, **kept, world=self._world)
+            if self._own.keep_best and found.gain is not None and found.gain > self._best.gain:
+                self._best.keep(self._bench, step=state.step, gain=found.gain)
                 return "best"
             return "on"
         if is_last or self._own.on_forgetting == "warn":
@@ -246,7 +246,8 @@ class Guard:
     def _begun(self) -> np.ndarray:
         """(documents,) bits of the first model: measured now, or when the training began."""
         path, state = self._job.folder / _FIRST, self._bench.state
-        told = digest([[texts.fingerprint for texts in self._slices], self._rules.window])
+        slices = [[texts.name, texts.kind, texts.fingerprint] for texts in self._slices]
+        told = digest([slices, self._rules.window])
         if state.step == 0:
             bits = self._bits()
             with self._world.together():

@@ -4,6 +4,7 @@ Windows follow one another and share a single token, but for the last, which rea
 of lm-eval's rolling likelihood. `curricula.difficulty` reads them; the first token is predicted from the frame token.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +14,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curricula.causal import load_model
+from curricula.causal import dtype_of, load_model
 from curricula.difficulty import VERSION, DifficultyScorer
 from curricula.model import fingerprint
 from curricula.retention.slices import Texts
-from mixer.run import digest
+from mixer.run import digest, write_bytes
 
 _VERSION = 1
 """Raise it when windows change; what a model makes of them has a number of its own."""
@@ -59,6 +60,11 @@ class Subject:
         self.folder, self.device = folder, device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.fingerprint = fingerprint(folder, store)
 
+    @property
+    def told(self) -> list[str]:
+        """What decides its answers: weights, device, and number type, which is not the same on every CPU."""
+        return [self.fingerprint, self.device, dtype_of("auto", self.device)]
+
     @cached_property
     def model(self) -> Any:
         """The model in memory."""
@@ -94,8 +100,7 @@ def read_slices(subject: Subject, slices: Sequence[Texts], *, window: int, cache
     """
     found: dict[str, Reading] = {}
     for texts in slices:
-        told = [subject.fingerprint, subject.device, texts.fingerprint, window, VERSION, _VERSION]
-        path = cache / f"{digest(told)}.parquet"
+        path = cache / f"{digest([*subject.told, texts.fingerprint, window, VERSION, _VERSION])}.parquet"
         if not path.is_file():
             _write(path, texts, subject.scorer(window))
         table = pl.read_parquet(path, glob=False)
@@ -117,8 +122,8 @@ def _write(path: Path, texts: Texts, scorer: DifficultyScorer) -> None:
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:
-    """Write a small Parquet file, whole or not at all."""
+    """Write a small Parquet file, whole or not at all, whoever else writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".partial")
-    table.write_parquet(scratch, compression="zstd")
-    scratch.replace(path)
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, compression="zstd")
+    write_bytes(path, buffer.getvalue())

@@ -59,11 +59,12 @@ def probe(base: Subject, trained: Subject, slices: Sequence[Texts], *, window: i
 
 
 def encode(subject: Subject, texts: Texts, window: int) -> list[np.ndarray]:
-    """Each document's first tokens behind the frame token, (at most window + 1,) int64."""
+    """Each document's first tokens behind the frame token, (at most window + 1, or what the model takes,) int64."""
     folder = subject.folder
     encoder = load(TokenizerSpec(path=str(folder.absolute()), bos=False, eos=False), folder, folder)
     frame = frame_token(subject.model.config, folder)
-    return [np.concatenate([[frame], ids[:window]]).astype(np.int64) for ids in encoder.encode(texts.texts)]
+    most = min(window + 1, getattr(subject.model.config, "max_position_embeddings", None) or window + 1)
+    return [np.concatenate([[frame], ids[: most - 1]]).astype(np.int64) for ids in encoder.encode(texts.texts)]
 
 
 def token_shift(base: Subject, trained: Subject, rows: Sequence[np.ndarray]) -> dict[str, float]:
@@ -78,14 +79,7 @@ def token_shift(base: Subject, trained: Subject, rows: Sequence[np.ndarray]) -> 
     if not prompts:
         return {}
     ids = torch.from_numpy(np.stack(prompts)).to(trained.device)
-    written = trained.model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=_WRITTEN,
-        min_new_tokens=_WRITTEN,
-        do_sample=False,
-        pad_token_id=int(ids[0, 0]),
-    )
+    written = torch.cat([_written(trained.model, part) for part in ids.split(_DOCUMENTS)])
     ranks = []
     for row in written:
         logits = base.model(input_ids=row[None], use_cache=False).logits[0, _PROMPT - 1 : -1].float()
@@ -94,6 +88,16 @@ def token_shift(base: Subject, trained: Subject, rows: Sequence[np.ndarray]) -> 
     found = torch.cat(ranks).cpu().numpy()
     shares = {"unshifted": found == 1, "marginal": (found == 2) | (found == 3), "shifted": found > 3}
     return {name: float(mask.mean()) for name, mask in shares.items()}
+
+
+def _written(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Prompts and what follows them greedily; `generate` would heed penalties in the model's own settings."""
+    found, step, past = [ids], ids, None
+    for _ in range(_WRITTEN):
+        out = model(input_ids=step, past_key_values=past, use_cache=True)
+        past, step = out.past_key_values, out.logits[:, -1:].argmax(-1)
+        found.append(step)
+    return torch.cat(found, dim=1)
 
 
 def divergence(base: Subject, trained: Subject, rows: Sequence[np.ndarray]) -> float:

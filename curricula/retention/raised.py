@@ -20,7 +20,9 @@ from curricula.loader import Loader
 from curricula.scheduler import Scheduler
 from mixer.baselines import temperature
 from mixer.mixture import split
-from mixer.run import staged, write_json
+from mixer.recipe.recipe import Recipe
+from mixer.replan import pools_of_run
+from mixer.run import read_json, staged, write_json
 from mixer.shortfall import room_of
 from mixer.types import Draw, Pool, Segment
 
@@ -52,7 +54,7 @@ class Stock:
         pools: Pool -> where its sequences lie.
         sources: The recipe's sources, in their order.
         max_epochs: Most passes over a pool.
-        seed: The recipe's.
+        seed: The Run's: pools go on where its shuffles were.
     """
 
     pools: Mapping[str, Pool]
@@ -68,6 +70,12 @@ class Stock:
             found[name] = int(((rows[:, 0] == self.sources.index(pool.source)) & is_inside).sum())
         assert sum(found.values()) == len(rows), "an order holds sequences of no pool"
         return found
+
+
+def stock_of(run: Path, recipe: Recipe) -> Stock:
+    """What a Run's orders draw from, by the seed that it was built with, whatever a training overrides."""
+    seed = int(read_json(run / "plan.json")["seed"])
+    return Stock(pools_of_run(run, recipe), list(recipe.sources), recipe.max_epochs, seed)
 
 
 def raise_replay(

@@ -8,7 +8,7 @@ import numpy as np
 
 from curricula.order import seed_of
 from curricula.retention.measure import Reading
-from curricula.retention.statistics import Difference, Verdict, holm, mcnemar, non_inferior, paired_bootstrap
+from curricula.retention.statistics import Difference, Verdict, holm, non_inferior, paired_bootstrap, paired_shares
 from curricula.retention.tasks import Answers
 from mixer.recipe.retention import Retention
 
@@ -93,7 +93,7 @@ def _slice_verdict(kind: str, difference: Difference, rules: Retention) -> Verdi
 def compare_tasks(
     before: Mapping[str, Answers], after: Mapping[str, Answers], rules: Retention, *, seed: int
 ) -> list[Changed]:
-    """Every task's change in accuracy, item by item; below 0 is worse. The p-values are exact where scores are 0 or 1.
+    """Every task's change in accuracy, item by item; below 0 is worse. Scores of 0 and 1 are judged as such, not redrawn.
 
     Args:
         before: Task -> the base's answers.
@@ -101,20 +101,8 @@ def compare_tasks(
         rules: Limits, confidence and number of draws.
         seed: The recipe's.
     """
-    found, p_values = {}, {}
-    for name, one in before.items():
-        other = after[name].scores
-        found[name] = paired_bootstrap(
-            one.scores,
-            other,
-            np.ones(len(other)),
-            confidence=rules.confidence,
-            replicates=rules.replicates,
-            seed=seed_of(seed, "retention", name),
-        )
-        is_exact = set(np.unique([one.scores, other])) <= {0.0, 1.0}
-        p_values[name] = mcnemar(one.scores > 0, other > 0) if is_exact else found[name].p
-    corrected = holm(p_values)
+    found = {name: _task_change(one.scores, after[name].scores, rules, name, seed) for name, one in before.items()}
+    corrected = holm({name: difference.p for name, difference in found.items()})
     return [
         Changed(
             name,
@@ -127,6 +115,19 @@ def compare_tasks(
         )
         for name, one in before.items()
     ]
+
+
+def _task_change(before: np.ndarray, after: np.ndarray, rules: Retention, name: str, seed: int) -> Difference:
+    if set(np.unique([before, after])) <= {0.0, 1.0}:
+        return paired_shares(before > 0, after > 0, confidence=rules.confidence)
+    return paired_bootstrap(
+        before,
+        after,
+        np.ones(len(after)),
+        confidence=rules.confidence,
+        replicates=rules.replicates,
+        seed=seed_of(seed, "retention", name),
+    )
 
 
 def gate_of(changes: list[Changed], rules: Retention) -> Gate:

@@ -7,12 +7,14 @@ there. Where all must be kept, each verdict may use the whole confidence (an int
 difference is to be claimed, p-values are corrected for their number (Holm).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm, t
 
 _PIECE = 2**22
 """Draws held at a time."""
@@ -48,6 +50,9 @@ def paired_bootstrap(
 ) -> Difference:
     """The difference of two means over units, with percentile intervals over redrawn documents.
 
+    Redrawing few documents varies too little: what was drawn is spread about the value by sqrt(n / (n - 1)) and by
+    Student's quantile over the normal one (bounds at 95%: 17% at 10 documents, 2% at 60).
+
     Args:
         before: (documents,) sums over each document's units, such as bits.
         after: The same of the other model.
@@ -57,20 +62,30 @@ def paired_bootstrap(
         seed: Decides the draws.
 
     Raises:
-        ValueError: No documents, or arrays of different lengths.
+        ValueError: Less than two documents, or arrays of different lengths.
     """
-    if not len(sizes) or not len(before) == len(after) == len(sizes):
-        raise ValueError(f"expected equal numbers of documents, got {len(before)}, {len(after)}, {len(sizes)}")
+    if len(sizes) < 2 or not len(before) == len(after) == len(sizes):
+        told = f"got {len(before)}, {len(after)}, {len(sizes)}"
+        raise ValueError(f"expected equal numbers of documents, two or more, {told}")
     change = np.asarray(after, np.float64) - np.asarray(before, np.float64)
     value = float(change.sum() / np.sum(sizes))
     drawn = _redrawn(change, np.asarray(sizes, np.float64), replicates, seed)
     tail = 1 - confidence
-    low, high = np.quantile(drawn, [tail / 2, 1 - tail / 2])
-    least, most = np.quantile(drawn, [tail, 1 - tail])
+    (low, high), (least, most) = (
+        map(float, value + _spread(len(sizes), 1 - own) * (np.quantile(drawn, [own, 1 - own]) - value))
+        for own in (tail / 2, tail)
+    )
     # One more than there were, so that no finite number of draws claims a p of 0.
     sides = [1 + int((drawn <= 0).sum()), 1 + int((drawn >= 0).sum())]
     p = min(1.0, 2 * min(sides) / (replicates + 1))
-    return Difference(value, float(low), float(high), float(least), float(most), p, len(sizes))
+    p = float(2 * t.sf(norm.isf(p / 2) / math.sqrt(len(sizes) / (len(sizes) - 1)), len(sizes) - 1))
+    return Difference(value, low, high, least, most, p, len(sizes))
+
+
+def _spread(count: int, level: float) -> float:
+    """By how much a bound of redrawn documents lies too near the value."""
+    plain = norm.ppf(level)
+    return math.sqrt(count / (count - 1)) * (float(t.ppf(level, count - 1) / plain) if plain else 1.0)
 
 
 def _redrawn(change: np.ndarray, sizes: np.ndarray, replicates: int, seed: int) -> np.ndarray:
@@ -82,6 +97,45 @@ def _redrawn(change: np.ndarray, sizes: np.ndarray, replicates: int, seed: int) 
         picked = generator.integers(0, count, (min(rows, replicates - first), count))
         found.append(change[picked].sum(axis=1) / sizes[picked].sum(axis=1))
     return np.concatenate(found)
+
+
+def paired_shares(before: np.ndarray, after: np.ndarray, *, confidence: float) -> Difference:
+    """The difference of two shares of right answers to the same items, with score intervals (Tango 1998) and McNemar's p.
+
+    Where no answer changed, redrawn items all say that none ever does; these bounds say how many items that rests on.
+
+    Args:
+        before: (items,) whether each was right.
+        after: The same of the other model.
+        confidence: Of intervals and bounds.
+
+    Example:
+        >>> right = np.ones(50, bool)
+        >>> round(paired_shares(right, right, confidence=0.95).least, 3)
+        -0.051
+    """
+    count, won, lost = len(before), int((~before & after).sum()), int((before & ~after).sum())
+    tail = 1 - confidence
+    low, high, least, most = (
+        _score_bound(won, lost, count, float(sign * norm.isf(own))) for own in (tail / 2, tail) for sign in (1, -1)
+    )
+    return Difference((won - lost) / count, low, high, least, most, mcnemar(before, after), count)
+
+
+def _score_bound(won: int, lost: int, count: int, z: float) -> float:
+    """The difference of which the data lie z standard errors above (Tango, Statistics in Medicine 17:891, 1998)."""
+
+    def excess(delta: float) -> float:
+        b = -won - lost + (2 * count - won + lost) * delta
+        c = -lost * delta * (1 - delta)
+        share = (math.sqrt(max(0.0, b * b - 8 * count * c)) - b) / (4 * count)
+        return won - lost - count * delta - z * math.sqrt(max(0.0, count * (2 * share + delta * (1 - delta))))
+
+    value, edge = (won - lost) / count, math.copysign(1.0, -z)
+    if value == edge or not z:
+        return value
+    # At the value itself the excess of data without a change is 0 too.
+    return float(brentq(excess, value + math.copysign(1e-9, edge), edge))
 
 
 def mcnemar(before: np.ndarray, after: np.ndarray) -> float:

@@ -9,8 +9,10 @@ import contextlib
 import importlib.util
 import io
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import yaml
 
 from curricula.order import seed_of
 from curricula.retention.measure import Subject, write_table
-from mixer.benchmark_rows import read_rows
+from mixer.benchmark_rows import Row, read_rows
 from mixer.errors import RecipeError, SourceError
 from mixer.recipe.problems import unknown
 from mixer.recipe.retention import Task
@@ -93,24 +95,50 @@ def questions_of(task: Task, *, base: Path) -> Questions:
     """
     config = _template(task.template, base)
     where, name = config.pop("where", None), task.name or Path(task.template).stem
-    rows = {seed_of(0, "task", digest(row)): row for row in _rows(base / task.path, where)}
+    rows = {seed_of(0, "task", digest(row.values)): row for row in _rows(name, base / task.path, where)}
     wanted = [rows[place] for place in sorted(rows)[: task.shots + task.max_items]]
     if len(wanted) <= task.shots:
         told = f"got {len(wanted)} items that fit the template, expected more than the {task.shots} of `shots`"
         raise SourceError(f"retention.tasks.{name}: {told}", hint="check `path` and the template's `where`")
-    return Questions(name, config, _metric(config), tuple(wanted[task.shots :]), tuple(wanted[: task.shots]))
+    _check_fields(name, config, wanted)
+    values = [row.values for row in wanted]
+    return Questions(name, config, _metric(config), tuple(values[task.shots :]), tuple(values[: task.shots]))
 
 
-def _rows(path: Path, where: str | None) -> Iterator[dict[str, Any]]:
+def _check_fields(name: str, config: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Refuse a row without a field that the template names and others have: it would be asked as the word None."""
+    words = set(re.findall(r"\w+", str(config)))
+    named = [field for field in dict.fromkeys(key for row in rows for key in row.values) if field in words]
+    for row in rows:
+        if lacking := [field for field in named if row.values.get(field) is None]:
+            told = f"got a row without {', '.join(lacking)}, expected it as in other rows"
+            raise SourceError(
+                f"{row.place}: {told}", hint=f"retention.tasks.{name} asks for it; mend or remove the row"
+            )
+
+
+def _rows(name: str, path: Path, where: Any) -> Iterator[Row]:
+    from jinja2 import TemplateError
     from jinja2.sandbox import SandboxedEnvironment
 
-    passes = SandboxedEnvironment().compile_expression(_bare(where)) if where else None
+    try:
+        passes = SandboxedEnvironment().compile_expression(_bare(where)) if where is not None else None
+    except (TemplateError, TypeError) as error:
+        told = f"`where`: got {where!r}, expected a condition in Jinja: {error}"
+        raise RecipeError(f"retention.tasks.{name}: {told}", hint='where: "{{answer | length == 1}}"') from error
     for row in read_rows(path):
-        if passes is None or passes(**row.values):
-            yield dict(row.values)
+        try:
+            is_wanted = passes is None or passes(**row.values)
+        except (TemplateError, TypeError, KeyError, IndexError) as error:
+            told = f"`where`: got {error}, expected a row that it can be put to; this has {', '.join(row.values)}"
+            raise SourceError(f"{row.place}: {told}", hint=f"retention.tasks.{name}: check `path`, template") from error
+        if is_wanted:
+            yield row
 
 
-def _bare(where: str) -> str:
+def _bare(where: Any) -> str:
+    if not isinstance(where, str):
+        raise TypeError(f"it is a {type(where).__name__}")
     return where.strip().removeprefix("{{").removesuffix("}}")
 
 
@@ -128,12 +156,23 @@ def _template(template: str, base: Path) -> dict[str, Any]:
             f"{path}: got {str(error).splitlines()[0]}, expected plain YAML",
             hint="tasks with code (`!function`) or parts in other files (`include`) are not read; spell them out",
         ) from error
-    if not isinstance(config, dict) or not config.get("output_type") or not config.get("metric_list"):
+    if problem := _problem(config):
         raise RecipeError(
-            f"{path}: got a task without output_type and metric_list, expected both",
-            hint="the shipped templates in curricula/retention/templates show what is needed",
+            f"{path}: {problem}", hint="the shipped templates in curricula/retention/templates show what is needed"
         )
     return {key: value for key, value in config.items() if key == "where" or key not in _OURS}
+
+
+def _problem(config: Any) -> str | None:
+    """What makes a file no task that can be judged."""
+    if not isinstance(config, dict) or not config.get("output_type") or not config.get("metric_list"):
+        return "got a task without output_type and metric_list, expected both"
+    if config["output_type"] == "loglikelihood_rolling":
+        return "got output_type loglikelihood_rolling, which judges no items, expected another; use a slice for that"
+    metrics = config["metric_list"]
+    if not isinstance(metrics, list) or not isinstance(metrics[0], dict) or "metric" not in metrics[0]:
+        return f"metric_list: got {metrics!r}, expected a list such as [{{metric: acc}}]"
+    return None
 
 
 def _metric(config: Mapping[str, Any]) -> str:
@@ -152,7 +191,7 @@ def ask(subject: Subject, tasks: Sequence[Questions], *, cache: Path) -> dict[st
         RecipeError: lm-eval refuses a template.
     """
     paths = {
-        task.name: cache / f"{digest([subject.fingerprint, subject.device, task.fingerprint, VERSION])}.parquet"
+        task.name: cache / f"{digest([*subject.told, task.fingerprint, version('lm_eval'), VERSION])}.parquet"
         for task in tasks
     }
     if pending := [task for task in tasks if not paths[task.name].is_file()]:
@@ -163,7 +202,6 @@ def ask(subject: Subject, tasks: Sequence[Questions], *, cache: Path) -> dict[st
 
 
 def _asked(subject: Subject, tasks: Sequence[Questions]) -> dict[str, np.ndarray]:
-    from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
@@ -176,19 +214,38 @@ def _asked(subject: Subject, tasks: Sequence[Questions]) -> dict[str, np.ndarray
             batch_size=_BATCH[subject.device],
             softmax_dtype="float32",
         )
-        ready = {task.name: _task(task) for task in tasks}
-        found = evaluate(lm=lm, task_dict={"tasks": ready}, bootstrap_iters=0)
-    return {task.name: _scores(task, found["samples"][task.name]) for task in tasks}
+        # One after another, so that what a row does to its template is told of that task.
+        found = {task.name: _samples(task, lm) for task in tasks}
+    return {task.name: _scores(task, found[task.name]) for task in tasks}
+
+
+def _samples(task: Questions, lm: Any) -> Sequence[Mapping[str, Any]]:
+    from jinja2 import TemplateError
+    from lm_eval.evaluator import evaluate
+
+    ready = _task(task)
+    try:
+        samples: Sequence[Mapping[str, Any]] = evaluate(
+            lm=lm, task_dict={"tasks": {task.name: ready}}, bootstrap_iters=0
+        )["samples"][task.name]
+    except (TemplateError, ValueError, TypeError, LookupError, AssertionError) as error:
+        raise RecipeError(
+            f"retention.tasks.{task.name}: got rows that do not fit the template: {type(error).__name__}: {error}",
+            hint="each row needs the fields that docs/retention.md lists for the template, and answers of its kind",
+        ) from error
+    return samples
 
 
 def _task(task: Questions) -> Any:
     from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
 
-    splits = {"test": Dataset.from_list(list(task.items)), "shots": Dataset.from_list(list(task.shots))}
+    def splits(**_: Any) -> dict[str, Any]:
+        return {"test": Dataset.from_list(list(task.items)), "shots": Dataset.from_list(list(task.shots))}
+
     own = {
         "task": task.name,
-        "custom_dataset": lambda **_: splits,
+        "custom_dataset": splits,
         "test_split": "test",
         "num_fewshot": len(task.shots),
         "metadata": None,
@@ -209,7 +266,13 @@ def _scores(task: Questions, samples: Sequence[Mapping[str, Any]]) -> np.ndarray
     own = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
     by_item = {sample["doc_id"]: sample[task.metric] for sample in own}
     assert len(by_item) == len(task.items), f"{task.name}: {len(by_item)} answers to {len(task.items)} items"
-    return np.array([float(by_item[number]) for number in range(len(task.items))])
+    scores = [by_item[number] for number in range(len(task.items))]
+    if odd := [score for score in scores if not isinstance(score, int | float | np.number | np.bool_)]:
+        raise RecipeError(
+            f"retention.tasks.{task.name}: metric {task.metric}: got {odd[0]!r} for an item, expected a number",
+            hint="name a metric that judges each item first in metric_list, such as acc or exact_match",
+        )
+    return np.array(scores, np.float64)
 
 
 @contextlib.contextmanager
