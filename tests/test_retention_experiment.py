@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mixer.cli import app
@@ -245,6 +247,25 @@ def test_what_has_ended_is_not_done_again_and_what_is_missing_is(lab):
     assert again == ["train", "retention"]
 
 
+def test_a_changed_arm_or_text_is_not_taken_for_the_old_one(lab):
+    opened, said = lab
+    arms = opened.arms.arms
+    for change, told in (
+        (
+            {"arms": arms | {"replay": arms["replay"].model_copy(update={"set": ("train.clip=0.5",)})}},
+            "another recipe or",
+        ),
+        (
+            {"data": opened.arms.data | {"replay": ("max_epochs=9",)}},
+            "got a Run of another recipe than `replay` is now",
+        ),
+    ):
+        before = len(said)
+        with pytest.raises(SystemExit, match=told):
+            experiment.Lab(opened.arms.model_copy(update=change), opened.base, opened.mixer).run(["replay"])
+        assert len(said) == before
+
+
 def test_the_report_sets_each_arm_beside_plain_and_the_control(lab, capsys):
     opened, _ = lab
     opened.report()
@@ -321,6 +342,29 @@ def test_shares_by_hand():
     assert blocks["gain_less_control"] == pytest.approx(0.18)
     assert blocks["lost_less_control"]["prose"] == pytest.approx(0.03)
     assert "slice that it forgot: blocks at 0.0001, osft at 0.0001" in frontier.table(list(rows.values()))
+
+
+def test_the_measure_is_at_the_rate_that_the_first_seed_chose_and_of_the_seeds_that_both_have():
+    """With seed 1 plain is best at 2e-4; over both seeds 6e-5, of which there is one, would seem better."""
+    found = [
+        told("plain", 2e-4, 0.080, 0.1, 0.08),
+        told("plain", 2e-4, 0.074, 0.2, 0.08, 2),
+        told("plain", 6e-5, 0.079, 0.05, 0.04),
+        told("osft", 2e-4, 0.080, 0.1, 0.08),
+        told("osft", 2e-4, 0.074, 0.1, 0.08, 2),
+        told("osft", 2e-4, 0.074, 9.9, 0.08, 3),
+    ]
+    rows = {row["title"]: row for row in frontier.compared(frontier.points_of(found), reference="plain", control=None)}
+    assert rows["osft at 0.0002"]["gain_share"] == pytest.approx(1.0)
+    assert rows["osft at 0.0002"]["worst_share"] == pytest.approx(0.1 / 0.15)
+
+
+@given(st.floats(1e-9, 1.0), st.floats(1e-9, 1.0))
+def test_no_two_rates_share_a_name_and_a_name_says_its_rate(one, other):
+    names = [frontier.training_of("a-b", rate) for rate in (one, other)]
+    assert (names[0] == names[1]) == (one == other)
+    found = frontier._TRAINING.fullmatch(names[0])
+    assert (found[1], float(found[2])) == ("a-b", one)
 
 
 def test_nothing_is_reached_where_the_reference_forgot_nothing_for_certain():

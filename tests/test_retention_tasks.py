@@ -205,7 +205,7 @@ def test_a_row_without_the_fields_of_a_condition_is_named(tmp_path):
 def test_a_row_without_a_field_that_others_have_is_named_and_not_asked_as_none(tmp_path):
     path = write_rows(tmp_path, "lambada", 3)
     path.write_text(path.read_text() + json.dumps({"context": "I look at the", "note": None}) + "\n")
-    with pytest.raises(SourceError, match="lambada.jsonl:4: got a row without continuation, expected it"):
+    with pytest.raises(SourceError, match=r"lambada.jsonl:4: got a row without continuation, expected it"):
         questions_of(Task(template="lambada", path=path.name), base=tmp_path)
 
 

@@ -32,6 +32,7 @@ from curricula.order import seed_of
 from mixer.benchmark_rows import read_rows
 from mixer.commands.options import store
 from mixer.recipe.file import load
+from mixer.recipe.recipe import Recipe
 from mixer.run import digest, read_json, sha256, write_json, write_text
 
 GATE_FAILED = 3
@@ -135,7 +136,7 @@ class Lab:
         return written
 
     def result(self, name: str, rate: float, seed: int) -> Path:
-        return self.out / f"results-{self.key}" / f"{name}-{rate:.0e}-s{seed}.json"
+        return self.out / f"results-{self.key}" / f"{frontier.training_of(name, rate)}-s{seed}.json"
 
     def build(self, names: Sequence[str]) -> None:
         """Build what the base and the arms train on; of all arms, without a base, those that it writes nothing for."""
@@ -182,16 +183,21 @@ class Lab:
 
     def _one(self, name: str, rate: float, seed: int) -> None:
         path, arm = self.result(name, rate, seed), self.arms.arms[name]
-        if path.is_file():
+        own = arm.model_dump(mode="json", exclude={"rates", "seeds"})
+        asked = digest([self._recipe(arm.data, seed).model_dump(mode="json"), own])
+        if (found := read_json(path)) is not None:
+            if found["asked"] != asked:
+                sys.exit(f"{path}: got a result of another recipe or arm; remove it, and `run {name}` measures anew")
             return
-        run, training = self._built(arm.data, seed), f"{name}-{rate:.0e}"
+        run, training = self._built(arm.data, seed), frontier.training_of(name, rate)
         told = ["--base", self.base, "--name", training, "--set", f"train.model={self.model}"]
         more = [word for override in (f"train.learning_rate={rate}", *arm.set) for word in ("--set", override)]
         self.command("train", run, *told, "--method", arm.method, *more)
         shares = [word for share in arm.mix for word in ("--mix", share)]
         report = json.loads(self.command("retention", run, *told, *shares, "--json", may_fail=True))
         [found] = report["trainings"].values()
-        write_json(path, found | {"arm": name, "rate": rate, "seed": seed, "data": arm.data, "method": arm.method})
+        told = {"arm": name, "rate": rate, "seed": seed, "data": arm.data, "method": arm.method, "asked": asked}
+        write_json(path, found | told)
         self._tidy(run, training)
 
     def _base_run(self) -> None:
@@ -203,9 +209,10 @@ class Lab:
         if not (run / "manifest.json").is_file():
             if self._lacks_base(data):
                 sys.exit(f"the base writes some of the text of `{data}`, and there is no base: run `heal` first")
-            own = (override.replace(BASE, str(self.model)) for override in self.arms.data[data])
-            more = [word for override in (f"seed={seed}", *own) for word in ("--set", override)]
+            more = [word for override in self._overrides(data, seed) for word in ("--set", override)]
             self.command("build", self.base / self.arms.recipe, "--run", run, *more)
+        elif load(run / "recipe.yaml") != self._recipe(data, seed):
+            sys.exit(f"{run}: got a Run of another recipe than `{data}` is now; remove it, or name another `out`")
         cache = run / "retention" / "cache"
         if not cache.exists():
             # One for all: the base is then measured once, and not again for each mixture of the text.
@@ -213,6 +220,12 @@ class Lab:
             cache.parent.mkdir(exist_ok=True)
             cache.symlink_to(readings.resolve())
         return run
+
+    def _overrides(self, data: str, seed: int) -> list[str]:
+        return [f"seed={seed}", *(text.replace(BASE, str(self.model)) for text in self.arms.data[data])]
+
+    def _recipe(self, data: str, seed: int) -> Recipe:
+        return load(self.base / self.arms.recipe, overrides=self._overrides(data, seed))
 
     def _lacks_base(self, data: str) -> bool:
         return any(BASE in override for override in self.arms.data[data]) and not self.model.is_dir()

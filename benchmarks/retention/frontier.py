@@ -12,8 +12,19 @@ import yaml
 
 GAIN, FORGETTING = 0.9, 0.25
 """What is aimed at: so much of the reference's gain at so much of its forgetting."""
-_TRAINING = re.compile(r"(.+)-(\d+e[-+]\d+)")
+_TRAINING = re.compile(r"(.+)-(\d+(?:\.\d+)?e[-+]\d+)")
 """Arm and rate in the name of a training."""
+
+
+def training_of(arm: str, rate: float) -> str:
+    """The name of an arm's training at a rate; no two rates share one.
+
+    Example:
+        >>> training_of("plain", 2e-4), training_of("plain", 1.5e-4)
+        ('plain-2e-04', 'plain-1.5e-04')
+    """
+    told = next(text for digits in range(17) if float(text := f"{rate:.{digits}e}") == rate)
+    return f"{arm}-{told}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +154,13 @@ def _tokens(run: Path) -> int:
 
 
 def best(points: Sequence[Point], arm: str) -> Point | None:
-    """An arm's point of greatest gain, without the base's weights; None where it has none."""
+    """An arm's point of greatest gain with its first seed, as the run chose it; None where it has none.
+
+    Points with some of the base's weights are no rate of their own, and left out.
+    """
     own = [point for point in points if point.arm == arm and not point.share]
-    return max(own, key=lambda point: point.gain, default=None)
+    first = min((seed for point in own for seed in point.seeds), default=0)
+    return max(own, key=lambda point: point.over([first]).gain, default=None)
 
 
 def compared(points: Sequence[Point], *, reference: str, control: str | None) -> list[dict[str, Any]]:
@@ -166,11 +181,12 @@ def compared(points: Sequence[Point], *, reference: str, control: str | None) ->
 
 
 def _row(point: Point, measure: Point | None, control: Point | None) -> dict[str, Any]:
+    same = point.over(measure.seeds) if measure is not None else point
     measure, control = (other and other.over(point.seeds) for other in (measure, control))
     shares = {}
     if measure is not None:
-        shares = {name: point.lost_of(name) / measure.lost_of(name) for name in measure.certain}
-    gain_share = point.gain / measure.gain if measure is not None and measure.gain > 0 else None
+        shares = {name: same.lost_of(name) / measure.lost_of(name) for name in measure.certain}
+    gain_share = same.gain / measure.gain if measure is not None and measure.gain > 0 else None
     worst = max(shares.values(), default=None)
     return {
         "title": point.title,

@@ -63,8 +63,8 @@ def open_guard(
     names = rules.guard.slices or tuple(rules.slices)
     texts = [texts_of(name, rules.slices[name], run=run, base=base).most(rules.guard.max_documents) for name in names]
     replay = rules.guard.replay or tuple(replay_sources(recipe))
-    own = {"rules": rules, "slices": texts, "stock": stock_of(run, recipe), "replay": replay}
-    return Guard(job, bench, **own, world=world, say=say)
+    stock = stock_of(run, recipe)
+    return Guard(job, bench, rules=rules, slices=texts, stock=stock, replay=replay, world=world, say=say)
 
 
 def replay_sources(recipe: Recipe) -> list[str]:

@@ -79,7 +79,8 @@ def token_shift(base: Subject, trained: Subject, rows: Sequence[np.ndarray]) -> 
     if not prompts:
         return {}
     ids = torch.from_numpy(np.stack(prompts)).to(trained.device)
-    written = torch.cat([_written(trained.model, part) for part in ids.split(_DOCUMENTS)])
+    parts = [ids[first : first + _DOCUMENTS] for first in range(0, len(ids), _DOCUMENTS)]
+    written = torch.cat([_written(trained.model, part) for part in parts])
     ranks = []
     for row in written:
         logits = base.model(input_ids=row[None], use_cache=False).logits[0, _PROMPT - 1 : -1].float()

@@ -93,7 +93,7 @@ def _slice_verdict(kind: str, difference: Difference, rules: Retention) -> Verdi
 def compare_tasks(
     before: Mapping[str, Answers], after: Mapping[str, Answers], rules: Retention, *, seed: int
 ) -> list[Changed]:
-    """Every task's change in accuracy, item by item; below 0 is worse. Scores of 0 and 1 are judged as such, not redrawn.
+    """Every task's change in accuracy, item by item; below 0 is worse. Scores of 0 and 1 are counted, others redrawn.
 
     Args:
         before: Task -> the base's answers.

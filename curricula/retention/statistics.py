@@ -100,7 +100,7 @@ def _redrawn(change: np.ndarray, sizes: np.ndarray, replicates: int, seed: int) 
 
 
 def paired_shares(before: np.ndarray, after: np.ndarray, *, confidence: float) -> Difference:
-    """The difference of two shares of right answers to the same items, with score intervals (Tango 1998) and McNemar's p.
+    """The difference of two shares of right answers to the same items: score intervals (Tango 1998) and McNemar's p.
 
     Where no answer changed, redrawn items all say that none ever does; these bounds say how many items that rests on.
 
