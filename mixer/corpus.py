@@ -10,6 +10,7 @@ import polars as pl
 from mixer import clean, imported
 from mixer.context import Context
 from mixer.errors import SourceError
+from mixer.held_out import check_held_out
 from mixer.read import units
 from mixer.recipe.recipe import Recipe
 from mixer.recipe.section import Section
@@ -25,12 +26,17 @@ _LIBRARIES = (
 
 
 def list_units(context: Context) -> dict[str, list[Unit]]:
-    """The units of each source that is read, by content; file hashes are remembered by path, size, time of change."""
+    """The units of each source that is read, by content; file hashes are remembered by path, size, time of change.
+
+    Raises:
+        SourceError: A source lacks files; or what `retention` measures is not there, or a source reads it too.
+    """
     path = context.cache / "fingerprints.json"
     known = read_json(path) or {}
     read = context.recipe.read_sources
     listed = {name: units(name, source, context.base, cache=known) for name, source in read.items()}
     write_json(path, known)
+    check_held_out(context.recipe, context.base, listed)
     return listed
 
 

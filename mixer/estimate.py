@@ -15,6 +15,7 @@ from mixer import imported
 from mixer.clean import Draft, steps_of
 from mixer.corpus import corpus_of
 from mixer.errors import SourceError
+from mixer.held_out import check_held_out
 from mixer.plan import plan
 from mixer.pools import guessed_pools, is_packed_by, pack_rule, source_pools
 from mixer.read import read, units
@@ -84,6 +85,9 @@ def estimate(recipe: Recipe, *, base: Path, run: Path, store: Path, say: Say) ->
         for name, source in recipe.read_sources.items()
         if not source.declared
     }
+    # Where all sizes are declared no data need be here yet.
+    if listed:
+        check_held_out(recipe, base, listed)
     is_built = len(listed) == len(recipe.read_sources) and steps.recorded("corpus") == corpus_of(recipe, listed)
     sizes = {}
     for name, source in recipe.sources.items():

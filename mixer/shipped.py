@@ -1,4 +1,4 @@
-"""The recipes that come with the package, found by name."""
+"""The recipes, and the templates of tasks, that come with the package, found by name."""
 
 from pathlib import Path
 
@@ -47,3 +47,9 @@ def resolve(recipe: Path) -> Path:
     if recipe.is_file() or recipe.suffix or recipe.parent != Path():
         return recipe
     return recipe_path(recipe.name)
+
+
+def templates() -> list[str]:
+    """Names of the task templates that come along, for `retention.tasks`; they lie beside what asks them."""
+    beside = Path(__file__).parents[1] / "curricula" / "retention" / "templates"
+    return sorted(path.stem for path in beside.glob("*.yaml"))

@@ -1,11 +1,15 @@
 """One row per kind of mistake in a recipe: what is changed, and the exact lines that come back."""
 
+import copy
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mixer.errors import RecipeError
 from mixer.recipe import file as recipe_file
+from mixer.recipe import yaml
 from mixer.recipe.problems import find, known_keys, nearest
 
 RECIPE = """\
@@ -219,6 +223,76 @@ def test_a_recipe_is_a_mapping(value: object) -> None:
 @pytest.mark.parametrize("value", [{}, {"stages": 5, "sources": []}, {"stages": [None, {"mixture": 5, "name": 5}]}])
 def test_checks_across_sections_survive_any_shape(value: dict[str, object]) -> None:
     assert "missing key `name`" in [problem.text for problem in find(value)]
+
+
+WHOLE = """\
+name: whole
+tokenizer: smollm2
+sources:
+  web: {kind: html, path: a.html, where: "perplexity < 60 and topic == 'physics'"}
+  rows: {kind: jsonl, path: rows.jsonl}
+  ids: {kind: tokens, format: megatron, path: ids.bin, decontaminated: true}
+  qa: {kind: synth, task: science_qa, from: web}
+models: {teacher: {path: smollm2}}
+synth: {science_qa: {model: teacher, verify: {votes: 5, agree: 4, thresholds: {grounded: 0.5}}}}
+scores:
+  perplexity: {model: smollm2, sources: [web, rows]}
+  topic: {labels: [physics, chemistry], sources: [web], teacher: {model: teacher, sources: [web]}}
+  quality: {positive: [rows], negative: [web]}
+validation: {sequences: 8, sources: [web, rows]}
+stages:
+  - name: adapt
+    token_budget: 30M
+    mixture: {web: {weight: 4, topics: {physics: 2, rest: 1}}, group: {weight: 2, mixture: {qa: 1, ids: 1}}}
+    replay: {share: 0.2, mixture: {temperature: 2, sources: [rows]}}
+    order: {rows: {by: perplexity, keep: [0, 0.99]}}
+    adapt: {rounds: 2, sources: [web], weights: {physics: 1}}
+    learning_rate: {schedule: cosine}
+  - {name: plain, token_budget: 30M, mixture: {rows: 1, qa: 1}, replay: {share: 0.1, mixture: {ids: 1}}}
+  - {name: again, resample: {stage: adapt, fraction: 0.2}}
+sweep: {stage: plain, vary: {kind: share, sources: replay, grid: [0.1, 0.2]}, tokens_per_run: 1M, targets: {rows: 1}}
+train: {model: smollm2, learning_rate: 1.0e-3, schedule: wsd, decay: 0.1, instruct: {path: [chats.jsonl], schedule: wsd}}
+exports: [{format: megatron}, {format: parquet, mode: premixed, content: tokens}]
+retention:
+  slices:
+    general: {path: [held.txt, more.txt], split: blank_line, min_bytes: 20, max_bytes: 100}
+    rows: {path: held.jsonl, field: [question, answer], stage: adapt}
+    web: {source: web, topic: physics, kind: domain}
+  tasks: [{template: arc, path: a.jsonl, name: arc}, {template: mine.yaml, path: b.jsonl}]
+  least_gain: 0.1
+  guard: {every: 1M, slices: [general, web], on_forgetting: warn, replay: [rows]}
+"""
+
+
+def spots_of(value: Any, spot: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [*([spot] if spot else []), *(found for key, each in inner for found in spots_of(each, (*spot, key)))]
+
+
+@pytest.mark.parametrize("odd", [3, "x", [["x"]], {"a": ["x"]}, [3]], ids=str)
+def test_no_value_at_any_spot_ends_the_check_in_a_traceback(odd: object) -> None:
+    """Such as a list where a name is looked for in a set of names: it cannot be hashed."""
+    whole = yaml.parse(WHOLE).value
+    assert find(whole) == []
+    spots = spots_of(whole)
+    assert len(spots) > 150
+    for spot in spots:
+        tree = copy.deepcopy(whole)
+        above = functools.reduce(lambda part, key: part[key], spot[:-1], tree)
+        above[spot[-1]] = odd
+        find(tree)
+
+
+def test_a_schedule_that_is_a_list_is_told_by_line(tmp_path: Path) -> None:
+    change = ("clean:\n", "train: {model: x, learning_rate: 1.0e-3, schedule: [wsd]}\nclean:\n")
+    assert lines_of(tmp_path, change) == [
+        "9: train.schedule: got ['wsd'], expected one of constant, wsd, cosine, infinite"
+    ]
+
+
+def test_rounds_without_end_are_refused_at_once(tmp_path: Path) -> None:
+    [line] = lines_of(tmp_path, ("qa: 4}", "qa: 4}, adapt: {rounds: 1_000_000_000_000}"))[:1]
+    assert line == "12: stages.0.adapt.rounds: got 1000000000000, expected 1000 or less"
 
 
 def test_the_nearest_name_is_found_in_any_case() -> None:

@@ -8,6 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mixer.cli import app
+from mixer.errors import RecipeError
 from mixer.recipe.file import load
 from mixer.recipe.problems import find
 from mixer.recipe.retention_problems import kind_of
@@ -66,6 +67,43 @@ def test_a_whole_section_is_taken():
         (slices(a={"path": "a.jsonl", "stage": "adpat"}), "retention.slices.a.stage: unknown stage 'adpat'; did you"),
         (slices(a={"source": "wbe"}), "retention.slices.a.source: unknown source 'wbe'; did you mean `web`?"),
         (slices(a={"source": "web"}), "retention.slices.a.source: got no `validation` in the recipe"),
+        (slices(a={"path": []}), "retention.slices.a.path: got [], expected text or at least 1 entry"),
+        (slices(a={"path": "a.jsonl", "field": []}), "retention.slices.a.field: got [], expected text or at least 1"),
+        (slices(a={"path": "web.jsonl"}), "retention.slices.a.path: got 'web.jsonl', which source `web` reads too"),
+        (slices(a={"path": ["b.jsonl", "old.jsonl"]}), "slices.a.path: got 'old.jsonl', which source `old` reads too"),
+        (
+            slices(a={"path": "a.jsonl", "max_documents": 1}),
+            "retention.slices.a.max_documents: got 1, expected 2 or more",
+        ),
+        (
+            slices(a={"path": "a.jsonl", "min_bytes": 500, "max_bytes": "0.1K"}),
+            "retention.slices.a.min_bytes: got 500, expected at most the 100 of `max_bytes`: no document would be long",
+        ),
+        (
+            slices(a={"path": "a.jsonl", "max_bytes": 100}),
+            "retention.slices.a.max_bytes: got 100, expected at least the 200 of `min_bytes`: no document would be",
+        ),
+        (slices() | {"max_drop": 3}, "retention.max_drop: got 3, expected 1 or less"),
+        (
+            slices() | {"tasks": ["sciq"]},
+            "retention.tasks.0: got 'sciq', expected a mapping such as `{template: sciq, path: FILE}`",
+        ),
+        (
+            slices() | {"tasks": [{"template": "mmul", "path": "a.jsonl"}]},
+            "retention.tasks.0.template: unknown template 'mmul'; did you mean `mmlu`?",
+        ),
+        (
+            slices() | {"tasks": [{"template": "my/own", "path": "a.jsonl"}]},
+            "sciq; or a task file, which ends in .yaml",
+        ),
+        (
+            slices() | {"tasks": [{"template": f"{name}/q.yaml", "path": "a.jsonl"} for name in "xy"]},
+            "retention.tasks.1: got two tasks `q`, expected a name for each; add `name`",
+        ),
+        (
+            slices() | {"tasks": [{"template": name, "path": "a.jsonl"} for name in ("mmlu", "my/mmlu.yaml")]},
+            "retention.tasks.1: got two tasks `mmlu`, expected a name for each; add `name`",
+        ),
         ({"slices": {"a": GENERAL | {"kind": "domain"}}}, "retention.slices: got no slice of `kind: general`"),
         (slices() | {"least_gain": 0.1}, "retention.least_gain: has no effect without a slice of `kind: domain`"),
         (
@@ -73,6 +111,10 @@ def test_a_whole_section_is_taken():
             "retention.tasks.1: got two tasks `arc`, expected a name for each",
         ),
         (slices() | {"guard": {"every": 9, "slices": ["genral"]}}, "did you mean `general`?"),
+        (
+            slices(a={"path": "a.jsonl", "kind": "domain"}) | {"guard": {"every": 9, "slices": ["a"]}},
+            "retention.guard.slices: got no slice of `kind: general`, expected one at least: nothing else can be forgotten",
+        ),
         (slices() | {"guard": {"every": 9, "replay": ["odl"]}}, "retention.guard.replay.0: unknown source 'odl'"),
         (
             slices() | {"guard": {"every": 9, "on_forgetting": "raise_replay"}},
@@ -88,6 +130,74 @@ def test_what_is_wrong_is_said(retention, told):
 def test_a_source_of_the_slice_says_what_is_cleaned():
     found = problems(slices(a={"source": "web", "format": "html"}), validation={})
     assert found == ["retention.slices.a.format: has no effect with `source`, but with `path`; remove it"]
+
+
+def test_what_validation_does_not_hold_out_is_not_measured():
+    own = slices(a={"source": "web"})
+    assert problems(own, validation={"sources": ["old"]}) == [
+        "retention.slices.a.source: got 'web', expected one that `validation.sources` names: nothing is held out of others;"
+        " add it there"
+    ]
+    assert problems(own, validation={"sources": ["old", "web"]}) == []
+
+
+def test_token_ids_have_no_text_to_measure():
+    sources = {
+        "web": {"kind": "tokens", "format": "flat", "path": "x.bin"},
+        "old": {"kind": "jsonl", "path": "o.jsonl"},
+    }
+    assert problems(slices(a={"source": "web"}), sources=sources, validation={}) == [
+        "retention.slices.a.source: got 'web', which holds token ids, no text to measure"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "topic", "told"),
+    [
+        (1, "physics", ["has no effect: no stage mixes `web` by `topics`; remove it, or mix it by topic"]),
+        ({"weight": 1, "topics": {"physics": 1}}, "phisics", ["unknown topic 'phisics'; did you mean `physics`?"]),
+        ({"weight": 1, "topics": {"physics": 1}}, "physics", []),
+        ({"weight": 1, "topics": {"physics": 1}}, "rest", []),
+        ({"weight": 1, "topics": "natural"}, "chemistry", []),
+    ],
+)
+def test_a_topic_is_one_that_a_stage_mixes_its_source_by(entry, topic, told):
+    stages = [{"name": "adapt", "token_budget": 9600, "mixture": {"web": entry, "old": 1}}]
+    own = slices(a={"source": "web", "topic": topic})
+    found = problems(own, stages=stages, scores={"topic": {}}, validation={})
+    assert found == [f"retention.slices.a.topic: {line}" for line in told]
+
+
+def test_each_mistake_is_told_with_its_line(tmp_path):
+    text = """\
+name: toy
+tokenizer: smollm2
+sources:
+  web: {kind: jsonl, path: web.jsonl}
+stages:
+  - {name: adapt, token_budget: 9600, mixture: {web: 1}}
+retention:
+  slices:
+    general:
+      path: web.jsonl
+    short:
+      path: held.jsonl
+      min_bytes: 5000
+  tasks:
+    - template: sciqq
+      path: sciq.jsonl
+    - sciq
+"""
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path / "x.yaml")
+    places = [line.removeprefix(f"{tmp_path}/").split(": ")[:2] for line in str(caught.value).splitlines()]
+    assert places == [
+        ["x.yaml:10", "retention.slices.general.path"],
+        ["x.yaml:13", "retention.slices.short.min_bytes"],
+        ["x.yaml:15", "retention.tasks.0.template"],
+        ["x.yaml:17", "retention.tasks.1"],
+    ]
 
 
 def test_a_guard_needs_something_to_train():
@@ -139,6 +249,41 @@ def test_the_same_is_refused_when_a_training_alone_is_told_to_raise_replay(tmp_p
     done = CliRunner().invoke(app, ["train", str(tmp_path), "--set", "retention.guard.on_forgetting=raise_replay"])
     assert done.exit_code == 2
     assert told in str(done.exception) + done.output
+
+
+NOTHING_GIVES_WAY = "nothing is left whose place raised replay could take; name those alone that must not be forgotten"
+
+
+@pytest.mark.parametrize(
+    ("stages", "replay", "refused"),
+    [
+        ([{"mixture": {"web": 1, "old": 1}}], ["web", "old"], True),
+        ([{"mixture": {"web": 1}}, {"mixture": {"old": 1}}], ["web", "old"], True),
+        ([{"mixture": {"web": 1}, "replay": {"share": 0.1, "mixture": {"old": 1}}}], ["web"], True),
+        ([{"mixture": {"old": 1}}, {"mixture": {"web": 1}}], ["old"], False),
+        ([{"mixture": {"web": 1}, "replay": {"share": 0.1, "mixture": {"old": 1}}}], ["old"], False),
+        ([{"mixture": {"group": {"weight": 1, "mixture": {"web": 1, "old": 1}}}}], ["web", "old"], True),
+    ],
+)
+def test_raised_replay_needs_something_that_gives_way(stages, replay, refused):
+    named = [{"name": f"s{n}", "token_budget": 9600} | stage for n, stage in enumerate(stages)]
+    found = problems(slices() | {"guard": RAISED["guard"] | {"replay": replay}}, stages=named)
+    told = "retention.guard.replay: got all sources of the stages' own `mixture`, expected some of them at most: "
+    assert found == ([told + NOTHING_GIVES_WAY] if refused else [])
+    warning = slices() | {"guard": RAISED["guard"] | {"replay": replay, "on_forgetting": "warn"}}
+    assert problems(warning, stages=named) == []
+
+
+def test_stages_that_only_replay_each_other_leave_nothing_to_raise():
+    pairs = [("web", "old"), ("old", "web")]
+    stages = [
+        {"name": new, "token_budget": 9600, "mixture": {new: 1}, "replay": {"share": 0.1, "mixture": {old: 1}}}
+        for new, old in pairs
+    ]
+    own = slices() | {"guard": {"every": 9, "on_forgetting": "raise_replay"}}
+    assert problems(own, stages=stages[:1]) == []
+    [told] = problems(own, stages=stages)
+    assert told.startswith("retention.guard.on_forgetting: got stages of nothing but each other's replay, expected")
 
 
 def test_a_source_that_only_a_guard_draws_from_is_in_use():

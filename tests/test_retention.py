@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +134,11 @@ def test_documents_are_chosen_by_hash_and_shortened_between_characters(tmp_path)
 
 
 def test_several_fields_make_one_document(tmp_path):
-    (tmp_path / "qa.jsonl").write_text(json.dumps({"question": "How deep?", "answer": "Four metres."}))
+    rows = [{"question": f"How {how}?", "answer": "Four metres."} for how in ("deep", "wide")]
+    (tmp_path / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)))
     own = Slice(path="qa.jsonl", field=("question", "answer"), min_bytes=5)
-    assert texts_of("qa", own, run=tmp_path, base=tmp_path).texts == ("How deep?\n\nFour metres.",)
+    found = texts_of("qa", own, run=tmp_path, base=tmp_path).texts
+    assert set(found) == {"How deep?\n\nFour metres.", "How wide?\n\nFour metres."}
 
 
 @pytest.mark.parametrize(
@@ -153,9 +156,39 @@ def test_a_slice_without_text_is_refused(tmp_path, name, content, told):
         texts_of("s", Slice(path=name), run=tmp_path, base=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("own", "hint"),
+    [
+        (
+            Slice(path="one.txt"),
+            "`split: blank_line` makes each paragraph a document; or lower `min_bytes`, or name more",
+        ),
+        (Slice(path="one.txt", split="line"), "lower `min_bytes`, or name more files"),
+        (Slice(path="one.jsonl"), "lower `min_bytes`, or name more files"),
+        (Slice(source="more", min_bytes=300), "lower `min_bytes`, or hold more out (`validation: {sequences: 64}`"),
+    ],
+)
+def test_one_document_tells_nothing_of_how_sure_a_loss_is(built, tmp_path, monkeypatch, own, hint):
+    text = toys.sentences(1, 9)
+    (tmp_path / "one.txt").write_text(text)
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": text}))
+    monkeypatch.setattr("curricula.retention.slices._held_out", lambda *_: iter([("a", text), ("b", "short")]))
+    told = f"retention.slices.s: got 1 document of {own.min_bytes} bytes or more, expected two at least: intervals are"
+    with pytest.raises(SourceError, match=told) as caught:
+        texts_of("s", own, run=built / "run", base=tmp_path)
+    assert caught.value.hint.startswith(hint)
+
+
+def test_a_file_that_is_not_found_may_lie_at_another_base(tmp_path):
+    with pytest.raises(SourceError) as caught:
+        texts_of("s", Slice(path="none.jsonl"), run=tmp_path, base=tmp_path)
+    assert caught.value.hint.endswith("; `--base` names the recipe's folder")
+
+
 def test_a_source_with_nothing_held_out_is_refused(built):
-    with pytest.raises(SourceError, match="got nothing held out of `web`"):
+    with pytest.raises(SourceError, match="got nothing held out of `web`") as caught:
         texts_of("s", Slice(source="web"), run=built / "run", base=built)
+    assert caught.value.hint.startswith("build again if `validation` is new; at most a twentieth is held out, in whole")
 
 
 def test_held_out_documents_are_in_no_order(built):
@@ -249,7 +282,20 @@ def test_the_command_reports_every_slice_and_passes(built, tmp_path):
     assert documents.columns == ["slice", "id", "bytes", "bits_before", "bits_after", "training"]
     assert (folder / "run/retention/frontier.svg").read_text().startswith("<?xml")
     assert "gate: passes" in done.stdout
-    assert done.stderr.splitlines()[-1] == f"next: mixer report {folder}/run"
+    assert done.stderr.splitlines()[-1] == f"next: look at {folder}/run/retention/frontier.svg"
+
+
+def test_the_next_command_measures_weights_in_between(built, tmp_path):
+    folder = training.copied(built, tmp_path)
+    done = mixer(folder, "--name", "short", "--no-tasks", "--set", "retention.probes=false")
+    told = (
+        f"mixer retention {folder}/run --name short --base {folder} --no-tasks --mix 0.3 --set retention.probes=false"
+    )
+    assert done.stderr.splitlines()[-1] == f"next: {told}"
+    again = CliRunner(env={"XDG_CACHE_HOME": str(folder / "cache")}).invoke(app, shlex.split(told)[1:])
+    assert again.exit_code == 0, again.output
+    report = json.loads((folder / "run/retention/report.json").read_text())
+    assert list(report["trainings"]["short"]["interpolated"]) == ["0.30"]
 
 
 def test_a_failed_gate_ends_with_exit_code_3(built, tmp_path):

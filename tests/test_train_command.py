@@ -21,8 +21,9 @@ from curricula import checkpoint as checkpoints
 from curricula.parallel import shard, world
 from curricula.workbench import _calibration, too_long
 from mixer.cli import app
-from mixer.commands.train import _again
+from mixer.commands.train import _after, _again
 from mixer.errors import CheckpointError, PlanError, RecipeError, ShardError
+from mixer.recipe.file import load as load_recipe
 from tests import training
 from tests.tiny_model import tiny_model
 
@@ -46,7 +47,15 @@ def test_it_prints_the_model_and_the_next_command(built, tmp_path):
     done = mixer(folder, "--set", "train.tokens_per_step=3200", "--name", "mine")
     assert done.exit_code == 0, done.output
     assert done.stdout == f"Model: {folder}/run/checkpoints/mine/final\n"
-    assert done.stderr.splitlines()[-1] == f"next: mixer retention {folder}/run"
+    told = "next: add `retention` to the recipe (docs/retention.md) and build again, to measure what was forgotten"
+    assert done.stderr.splitlines()[-1] == told
+
+
+def test_what_measures_a_training_comes_next_where_the_recipe_says_by_what(built):
+    run = Path("runs/my run")
+    recipe = load_recipe(built / "run/recipe.yaml", overrides=["retention={slices: {general: {path: held.jsonl}}}"])
+    assert _after(run, recipe, Path()) == "mixer retention 'runs/my run'"
+    assert _after(run, recipe, Path("recipes")) == "mixer retention 'runs/my run' --base recipes"
 
 
 def test_methods_stand_side_by_side_in_one_run(built, tmp_path):

@@ -21,6 +21,9 @@ from mixer.shard import index_of
 from mixer.table import scan
 from mixer.types import Failure, Page, Skipped
 
+_LEAST = 2
+"""Documents of a slice: of one alone nothing tells how sure its loss is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Texts:
@@ -65,17 +68,26 @@ def texts_of(name: str, own: Slice, *, run: Path, base: Path) -> Texts:
         base: Folder of the recipe.
 
     Raises:
-        SourceError: Files are missing or damaged, or no document is long enough.
+        SourceError: Files are missing or damaged, or fewer than two documents are long enough.
     """
     found = _held_out(name, own, run) if own.source is not None else _from_files(name, own, base)
     chosen = _chosen(((key, _shortened(text, own.max_bytes)) for key, text in found), own)
-    if not chosen:
-        raise SourceError(
-            f"retention.slices.{name}: got no document of {own.min_bytes} bytes or more, expected some",
-            hint="lower `min_bytes`, name other files, or hold more out (`validation: {sequences: 64}`)",
-        )
+    if len(chosen) < _LEAST:
+        got = f"{len(chosen) or 'no'} document of {own.min_bytes} bytes or more"
+        told = f"got {got}, expected two at least: intervals are drawn over documents"
+        raise SourceError(f"retention.slices.{name}: {told}", hint=_remedy(own))
     ids, texts = zip(*chosen, strict=True)
     return Texts(name, own.kind, ids, texts, own.stage)
+
+
+def _remedy(own: Slice) -> str:
+    """How a slice gets more documents."""
+    if own.source is not None:
+        return "lower `min_bytes`, or hold more out (`validation: {sequences: 64}`, at most a twentieth of a source)"
+    paths = (own.path,) if isinstance(own.path, str) else own.path or ()
+    if own.split == "file" and "text" in map(kind_of, paths):
+        return "`split: blank_line` makes each paragraph a document; or lower `min_bytes`, or name more files"
+    return "lower `min_bytes`, or name more files"
 
 
 def _chosen(found: Iterable[tuple[str, str]], own: Slice) -> list[tuple[str, str]]:
@@ -95,7 +107,8 @@ def _from_files(name: str, own: Slice, base: Path) -> Iterator[tuple[str, str]]:
     try:
         listed = units(name, source, base)
     except SourceError as error:
-        raise SourceError(str(error).replace(f"sources.{name}", spot), hint=error.hint) from None
+        from_where = "; `--base` names the recipe's folder" if "no file" in str(error) else ""
+        raise SourceError(str(error).replace(f"sources.{name}", spot), hint=error.hint + from_where) from None
     limits = Clean()
     for unit in listed:
         for row in read(unit, source):
@@ -143,7 +156,8 @@ def _held_out(name: str, own: Slice, run: Path) -> Iterator[tuple[str, str]]:
         told = f"topic `{own.topic}` of `{own.source}`" if own.topic else f"`{own.source}`"
         raise SourceError(
             f"retention.slices.{name}: got nothing held out of {told}, expected some documents",
-            hint="add `validation: {sequences: 64}` (at most a twentieth of a source goes) and build again",
+            hint="build again if `validation` is new; at most a twentieth is held out, in whole documents: where none"
+            " is that small, add to the source, or measure files (`path`)",
         )
     spans = pl.concat(
         pl.read_parquet(folder / shard["spans"], columns=["sequence", "document"]) for shard in index["shards"]

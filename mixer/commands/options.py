@@ -14,7 +14,13 @@ RunFolder = Annotated[
     Path | None, typer.Option("--run", help="The Run folder. Default: runs/NAME.", show_default=False)
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A Run folder, such as runs/quickstart.")]
-Base = Annotated[Path, typer.Option(help="Folder that the recipe's relative paths start from: the recipe's own.")]
+Base = Annotated[
+    Path,
+    typer.Option(
+        help="Folder that the recipe's relative paths start from, that of its file. Default: the current folder.",
+        show_default=False,
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value: stages.0.token_budget=30M."),
@@ -77,6 +83,11 @@ def spelled(run: Path | None, overrides: list[str] | None) -> str:
     words = [["--run", str(run)]] if run else []
     words += [["--set", override] for override in overrides or []]
     return "".join(f" {option} {shlex.quote(value)}" for option, value in words)
+
+
+def spelled_base(base: Path) -> list[str]:
+    """The words of `--base` that the next command needs to find the same files."""
+    return ["--base", str(base)] if base != Path() else []
 
 
 def run_folder(run: Path | None, recipe: Any) -> Path:

@@ -1,13 +1,14 @@
 """`mixer retention`: what a Run's trainings taught, and what they made the model forget."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mixer.cli_group import say
-from mixer.commands.options import Json, RunPath, Set, store
+from mixer.commands.options import Base, Json, RunPath, Set, spelled, spelled_base, store
 
 _GATE_FAILED = 3
 
@@ -21,9 +22,7 @@ def retention(
             show_default=False,
         ),
     ] = None,
-    base: Annotated[
-        Path, typer.Option(help="Folder that the recipe's relative paths start from: the recipe's own.")
-    ] = Path(),
+    base: Base = Path(),
     mix: Annotated[
         list[float] | None,
         typer.Option(
@@ -62,4 +61,11 @@ def retention(
     if failed:
         say(f"gate failed: {', '.join(failed)}\nnext: more replay, a lower rate, or another method (docs/retention.md)")
         raise typer.Exit(_GATE_FAILED)
-    say(f"next: mixer report {run}")
+    mixed = _mixed(run, name or [], base, no_tasks=no_tasks) + spelled(None, set_)
+    say(f"next: look at {run}/retention/frontier.svg" if mix else f"next: {mixed}")
+
+
+def _mixed(run: Path, names: list[str], base: Path, *, no_tasks: bool) -> str:
+    """The command that measures the same with weights in between, which costs no training."""
+    words = ["mixer", "retention", str(run), *(word for name in names for word in ("--name", name))]
+    return shlex.join([*words, *spelled_base(base), *(["--no-tasks"] if no_tasks else []), "--mix", "0.3"])

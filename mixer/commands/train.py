@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mixer.cli_group import say
-from mixer.commands.options import Json, Set, spelled, store
+from mixer.commands.options import Base, Json, Set, spelled, spelled_base, store
 from mixer.errors import RecipeError
 
 _GATE_FAILED = 3
@@ -26,9 +26,7 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Folder below RUN/checkpoints. Default: the method.", show_default=False)
     ] = None,
-    base: Annotated[
-        Path, typer.Option(help="Folder that the recipe's relative paths start from, usually that of the recipe file.")
-    ] = Path(),
+    base: Base = Path(),
     schedule: Annotated[
         bool, typer.Option("--schedule", help="Print the learning rate by tokens seen, and train nothing.")
     ] = False,
@@ -81,7 +79,7 @@ def train(
             job = instruct_job(run, job, settings.instruct, base=base, store=store(), say=tell)
             done = run_training(job, world=here, say=tell)
     if here.is_first:
-        _show(done, job, again=again, json_=json_)
+        _show(done, job, again=again, after=_after(run, built, base), json_=json_)
     if done.is_cut:
         raise typer.Exit(_GATE_FAILED)
     if done.folder is None:
@@ -93,19 +91,25 @@ def _again(processes: int, run: Path, *, method: str | None, name: str, base: Pa
     start = ["mixer"] if processes == 1 else ["torchrun", "--nproc-per-node", str(processes), "-m", "mixer.cli"]
     words = [*start, "train", str(run), "--name", name]
     words += ["--method", method] if method else []
-    words += ["--base", str(base)] if base != Path() else []
-    return shlex.join(words)
+    return shlex.join([*words, *spelled_base(base)])
+
+
+def _after(run: Path, built: Any, base: Path) -> str:
+    """What comes after a training: to measure it, as far as the Run's recipe says by what."""
+    if built.retention is None:
+        return "add `retention` to the recipe (docs/retention.md) and build again, to measure what was forgotten"
+    return shlex.join(["mixer", "retention", str(run), *spelled_base(base)])
 
 
 def _silent(_: str) -> None:
     """For all processes but the first."""
 
 
-def _show(done: Any, job: Any, *, again: str, json_: bool) -> None:
+def _show(done: Any, job: Any, *, again: str, after: str, json_: bool) -> None:
     if done.folder is None:
         say(f"stopped at {done.state.tokens:,} of {job.tokens:,} tokens, with a checkpoint\nnext: go on with: {again}")
     elif json_:
         typer.echo(json.dumps({"model": str(done.folder), "steps": done.state.step, "tokens": done.state.tokens}))
     else:
         typer.echo(f"Model: {done.folder}")
-        say(f"next: mixer retention {job.folder.parents[1]}")
+        say(f"next: {after}")

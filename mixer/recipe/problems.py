@@ -248,10 +248,11 @@ def _across(tree: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _repeated_exports(tree: Mapping[str, Any]) -> Iterator[Problem]:
     exports = tree.get("exports")
-    first: dict[tuple[Any, ...], int] = {}
+    first: dict[str, int] = {}
     for index, export in enumerate(exports if isinstance(exports, list) else []):
         if isinstance(export, dict):
-            same = (export.get("format"), export.get("mode", "premixed"), export.get("content", "tokens"))
+            # As text, since before they are known to be sound they may be lists.
+            same = str([export.get("format"), export.get("mode", "premixed"), export.get("content", "tokens")])
             if first.setdefault(same, index) != index:
                 told = f"got the same format, mode and content as exports.{first[same]}, expected each once"
                 yield Problem(("exports", index), told, ("exports", index))

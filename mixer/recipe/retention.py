@@ -1,8 +1,8 @@
 """What a recipe says of retention: the texts and tasks measured before and after, and how much may be forgotten."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, StrictBool, StrictInt, StringConstraints
+from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt, StringConstraints
 
 from mixer.recipe.section import Count, Name, Section
 from mixer.types import Format
@@ -10,21 +10,25 @@ from mixer.types import Format
 NotNegative = Annotated[float, Strict(), Field(ge=0.0, allow_inf_nan=False)]
 Inside = Annotated[float, Strict(), Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
 Label = Annotated[str, StringConstraints(pattern=r"^[^/\x00-\x1f]{1,64}$")]
-Path = str | tuple[str, ...]
+Several = Annotated[Count, Field(ge=2)]
+OneOrMore = str | Annotated[tuple[str, ...], Field(min_length=1)]
+TASK_FILES = (".yaml", ".yml")
+"""Endings of a template that is a file of the user's; others are names of shipped ones."""
 
 
 class Slice(Section):
     """Held-out text of one kind: files, or what `validation` holds out of a source. Measured document by document."""
 
-    path: Path | None = None
-    """Files or globs, relative to the recipe: `.jsonl`, `.parquet`, `.txt`, `.md` (also `.gz`, `.zst`)."""
+    path: OneOrMore | None = None
+    """Files or globs, relative to the recipe: `.jsonl`, `.parquet`, `.txt`, `.md` (also `.gz`, `.zst`). No source may
+    read them too."""
     source: Name | None = None
     """Instead of files: the documents that are held out of this source of the recipe, cleaned as for training."""
     topic: Label | None = None
     """Of a source that is mixed by topic: the documents of this topic alone."""
     kind: Literal["general", "domain"] = "general"
     """`general` must be kept, `domain` is what training should teach."""
-    field: Path = "text"
+    field: OneOrMore = "text"
     """Field of a row with the text, or several, joined by a blank line: `[question, answer]`."""
     format: Format = "text"
     """Mark-up of the files: `text`, `markdown`, `html`, or `jats` (article XML)."""
@@ -34,8 +38,8 @@ class Slice(Section):
     """Shorter documents are left out: headings, stubs."""
     max_bytes: Count = 4000
     """Of longer documents the beginning is read. Documents are what intervals are drawn over: many beat long ones."""
-    max_documents: Count = 200
-    """So many documents, chosen by hash from all of them."""
+    max_documents: Several = 200
+    """So many documents at most, chosen by hash from all of them; two at least."""
     stage: Name | None = None
     """Which stage teaches this, for what later stages take away from it (backward transfer)."""
 
@@ -44,16 +48,25 @@ class Task(Section):
     """Questions with known answers, asked through lm-eval; items are paired before and after."""
 
     template: str
-    """A shipped template (`mmlu`, `arc`, ..., see docs/retention.md), or a task file of lm-eval, relative to the
-    recipe."""
+    """A shipped template (`mmlu`, `arc`, ..., see docs/retention.md), or a task file of lm-eval (`.yaml`), relative to
+    the recipe."""
     path: str
     """The items: `.jsonl`, `.csv` (also `.gz`, `.zst`), or a `.tar` of these, relative to the recipe."""
     name: Name | None = None
-    """Default: the template's name."""
+    """Default: the template's name, without folder and ending."""
     shots: Annotated[StrictInt, Field(ge=0, le=64)] = 0
     """Solved examples before each item, from the same file and never among the items."""
-    max_items: Count = 200
-    """So many items, chosen by hash from all of them."""
+    max_items: Several = 200
+    """So many items at most, chosen by hash from all of them; two at least."""
+
+
+def _spelled_out(value: Any) -> Any:
+    if isinstance(value, dict | Task):
+        return value
+    raise ValueError("a mapping such as `{template: sciq, path: FILE}`")
+
+
+AnyTask = Annotated[Task, BeforeValidator(_spelled_out)]
 
 
 class Guard(Section):
@@ -82,12 +95,12 @@ class Retention(Section):
     """What training must keep, and how that is measured (`mixer retention RUN`)."""
 
     slices: dict[Name, Slice] = Field(min_length=1)
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[AnyTask, ...] = ()
     window: Annotated[StrictInt, Field(ge=16)] = 1024
     """Tokens read at once; longer documents are read in windows that share one token, as lm-eval does."""
     max_forgetting: NotNegative = 0.02
     """Bits per byte that each general slice may lose."""
-    max_drop: NotNegative = 0.03
+    max_drop: Annotated[NotNegative, Field(le=1.0)] = 0.03
     """Share of its items that each task may lose: 0.03 is three points."""
     least_gain: NotNegative | None = None
     """Bits per byte that each domain slice must gain. Default: nothing is asked for."""

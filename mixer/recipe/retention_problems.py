@@ -1,13 +1,17 @@
 """What only the whole recipe shows to be wrong with its retention; reads the plain tree."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from mixer.recipe.retention import Slice
-from mixer.recipe.section import Section
-from mixer.recipe.tree import Unknown, stages_by_name, stages_of
-from mixer.recipe.yaml import Problem, Spot
+from mixer.recipe import guard_problems
+from mixer.recipe.retention import TASK_FILES, Slice
+from mixer.recipe.section import Section, parse_count
+from mixer.recipe.stage import REST
+from mixer.recipe.stage_problems import leaves_of
+from mixer.recipe.tree import Unknown, members_of, stages_by_name, stages_of
+from mixer.recipe.yaml import Problem, Spot, show
+from mixer.shipped import templates
 
 _KEY = "[key]"
 _WRAPPERS = {".gz", ".zst"}
@@ -51,9 +55,8 @@ def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
     if retention.get("least_gain") is not None and "domain" not in kinds:
         spot: Spot = ("retention", "least_gain")
         yield Problem(spot, "has no effect without a slice of `kind: domain`; remove it, or add one", (*spot, _KEY))
-    yield from _names(retention.get("tasks"))
-    if isinstance(retention.get("guard"), dict):
-        yield from _guard(retention["guard"], slices, tree, unknown)
+    yield from _tasks(retention.get("tasks"), unknown)
+    yield from guard_problems.find(tree, unknown)
 
 
 def _slice(spot: Spot, own: Mapping[str, Any], tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
@@ -65,6 +68,8 @@ def _slice(spot: Spot, own: Mapping[str, Any], tree: Mapping[str, Any], unknown:
         yield from _held_out(spot, own, tree, unknown)
     else:
         yield from _files(spot, own)
+        yield from _trained(spot, own, tree)
+    yield from _sizes(spot, own)
     stages = stages_by_name(tree)
     if isinstance(own.get("stage"), str) and own["stage"] not in stages:
         where = (*spot, "stage")
@@ -72,17 +77,47 @@ def _slice(spot: Spot, own: Mapping[str, Any], tree: Mapping[str, Any], unknown:
 
 
 def _held_out(spot: Spot, own: Mapping[str, Any], tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
-    sources = tree.get("sources")
+    sources, where = tree.get("sources"), (*spot, "source")
     known = list(sources) if isinstance(sources, dict) else []
     if own["source"] not in known:
-        where = (*spot, "source")
         yield Problem(where, unknown("source", str(own["source"]), known, plural="sources"), where)
+    elif members_of(tree, "sources").get(own["source"], {}).get("kind") == "tokens":
+        yield Problem(where, f"got {show(own['source'])}, which holds token ids, no text to measure", where)
     elif tree.get("validation") is None:
         told = "got no `validation` in the recipe, expected one: it holds documents out; add `validation: {}`"
-        yield Problem((*spot, "source"), told, (*spot, "source"))
+        yield Problem(where, told, where)
+    else:
+        yield from _kept_out(spot, own, tree)
+        yield from _topic(spot, own, tree, unknown)
     for key in _OF_FILES:
         if _is_said(own, key, Slice):
             yield Problem((*spot, key), "has no effect with `source`, but with `path`; remove it", (*spot, key, _KEY))
+
+
+def _kept_out(spot: Spot, own: Mapping[str, Any], tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """A source of which `validation` holds nothing out."""
+    validation = tree["validation"]
+    named = validation.get("sources") if isinstance(validation, dict) else None
+    if isinstance(named, list) and own["source"] not in named:
+        told = f"got {show(own['source'])}, expected one that `validation.sources` names: nothing is held out of others"
+        yield Problem((*spot, "source"), f"{told}; add it there", (*spot, "source"))
+
+
+def _topic(spot: Spot, own: Mapping[str, Any], tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
+    """A topic of a source that no stage mixes by topic, or of one that is mixed by others."""
+    if own.get("topic") is None:
+        return
+    where, sources = (*spot, "topic"), members_of(tree, "sources")
+    stages = [(index, stage) for index, stage in stages_of(tree) if "resample" not in stage]
+    leaves = [leaf for index, stage in stages for leaf in leaves_of(stage, index, sources)]
+    mixed = [leaf.topics for leaf in leaves if leaf.name == own["source"] and leaf.topics is not None]
+    if not mixed:
+        told = f"has no effect: no stage mixes `{own['source']}` by `topics`; remove it, or mix it by topic"
+        yield Problem(where, told, (*where, _KEY))
+    elif all(isinstance(topics, dict) and not {"temperature", "unimax"} & set(topics) for topics in mixed):
+        known = list(dict.fromkeys([*(label for topics in mixed for label in topics), REST]))
+        if isinstance(own["topic"], str) and own["topic"] not in known:
+            yield Problem(where, unknown("topic", own["topic"], known, plural="topics"), where)
 
 
 def _files(spot: Spot, own: Mapping[str, Any]) -> Iterator[Problem]:
@@ -102,6 +137,37 @@ def _files(spot: Spot, own: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem((*spot, key), f"has no effect on {_what(key)}; remove it", (*spot, key, _KEY))
 
 
+def _trained(spot: Spot, own: Mapping[str, Any], tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """Files that a source names in the same words; `mixer.held_out` finds those that other words name."""
+    read = {path: name for name, source in members_of(tree, "sources").items() for path in _paths(source)}
+    for path in _paths(own):
+        if path in read:
+            told = f"got {show(path)}, which source `{read[path]}` reads too, expected text that is not trained on;"
+            told += f" name other files, or what `validation` holds out of it: `source: {read[path]}`"
+            yield Problem((*spot, "path"), told, (*spot, "path"))
+            return
+
+
+def _paths(own: Mapping[str, Any]) -> list[str]:
+    path = own.get("path")
+    return [each for each in (path if isinstance(path, list) else [path]) if isinstance(each, str)]
+
+
+def _sizes(spot: Spot, own: Mapping[str, Any]) -> Iterator[Problem]:
+    """Documents that would have to be longer than they may be."""
+    least, most = (own.get(key, Slice.model_fields[key].default) for key in ("min_bytes", "max_bytes"))
+    try:
+        counts = parse_count(least), parse_count(most)
+    except ValueError:
+        return
+    if counts[0] > counts[1] > 0:
+        key, other = ("min_bytes", "at most the {1:,} of `max_bytes`")
+        if "min_bytes" not in own:
+            key, other = ("max_bytes", "at least the {0:,} of `min_bytes`")
+        told = f"got {show(own[key])}, expected {other.format(*counts)}: no document would be long enough"
+        yield Problem((*spot, key), told, (*spot, key))
+
+
 def _is_said(own: Mapping[str, Any], key: str, section: type[Section]) -> bool:
     """Whether a key says anything; a Run's recipe has every default written out."""
     return key in own and own[key] != section.model_fields[key].default
@@ -111,71 +177,18 @@ def _what(key: str) -> str:
     return {"field": "plain text files", "split": "files with rows", "topic": "files, but with `source`"}[key]
 
 
-def _names(tasks: Any) -> Iterator[Problem]:
+def _tasks(tasks: Any, unknown: Unknown) -> Iterator[Problem]:
     seen: set[str] = set()
     for number, task in enumerate(tasks if isinstance(tasks, list) else ()):
-        if not isinstance(task, dict):
+        template = task.get("template") if isinstance(task, dict) else None
+        if not isinstance(template, str):
             continue
-        name = task.get("name") or task.get("template")
-        if isinstance(name, str) and name in seen:
-            told = f"got two tasks `{name}`, expected a name for each; add `name`"
-            yield Problem(("retention", "tasks", number), told, ("retention", "tasks", number, "name"))
-        seen.add(str(name))
-
-
-def _guard(
-    guard: Mapping[str, Any], slices: Mapping[str, Any], tree: Mapping[str, Any], unknown: Unknown
-) -> Iterator[Problem]:
-    spot: Spot = ("retention", "guard")
-    if tree.get("train") is None:
-        yield Problem(spot, "has no effect without `train`; add it, or remove this", (*spot, _KEY))
-    names = guard.get("slices")
-    for number, name in enumerate(names if isinstance(names, list) else ()):
-        if isinstance(name, str) and name not in slices:
-            where = (*spot, "slices", number)
-            yield Problem(where, unknown("slice", name, list(slices), plural="slices"), where)
-    yield from _known_replay(spot, guard, tree, unknown)
-    if guard.get("on_forgetting") == "raise_replay":
-        yield from _replay(spot, guard, tree)
-
-
-def _known_replay(spot: Spot, guard: Mapping[str, Any], tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
-    """Names of sources; they may stand there for a run that is told to raise replay by `--set` alone."""
-    names, sources = guard.get("replay"), tree.get("sources")
-    known = list(sources) if isinstance(sources, dict) else []
-    for number, name in enumerate(names if isinstance(names, list) else ()):
-        if isinstance(name, str) and name not in known:
-            where = (*spot, "replay", number)
-            yield Problem(where, unknown("source", name, known, plural="sources"), where)
-
-
-def _replay(spot: Spot, guard: Mapping[str, Any], tree: Mapping[str, Any]) -> Iterator[Problem]:
-    where = (*spot, "on_forgetting")
-    stages = [stage for _, stage in stages_of(tree)]
-    if guard.get("replay") is None and not any(stage.get("replay") for stage in stages):
-        yield Problem(where, "got no stage with `replay` and no `replay` here, expected the sources to raise", where)
-    odd = {str(stage.get("name")): why for stage in stages if (why := _not_plain(stage))}
-    if odd:
-        got = ", ".join(f"stage `{name}` with {why}" for name, why in odd.items())
-        told = (
-            f"got {got}, expected stages of one mixture in random order: what is left of any other has no simple rest"
-            f" to plan again; use `stop` or `warn`, or take {' and '.join(dict.fromkeys(odd.values()))} out"
-        )
-        yield Problem(where, told, where)
-
-
-def _not_plain(stage: Mapping[str, Any]) -> str | None:
-    """What makes a stage more than one mixture in random order; None for nothing."""
-    replay = stage.get("replay")
-    mixtures = [stage.get("mixture"), replay.get("mixture") if isinstance(replay, dict) else None]
-    keys = [key for key in ("order", "adapt", "resample") if stage.get(key)]
-    return next(iter([*keys, *(ramp for mixture in mixtures for ramp in _ramps(mixture))]), None)
-
-
-def _ramps(mixture: Any) -> list[str]:
-    if not isinstance(mixture, dict):
-        return []
-    values: Sequence[Any] = list(mixture.values())
-    if {"from", "to"} & set(mixture):
-        return ["a ramp"]
-    return next((found for value in values if (found := _ramps(value))), [])
+        spot: Spot = ("retention", "tasks", number)
+        if not template.endswith(TASK_FILES) and template not in templates():
+            told = unknown("template", template, templates(), plural="templates")
+            or_file = "" if told.endswith("?") else "; or a task file, which ends in .yaml"
+            yield Problem((*spot, "template"), told + or_file, (*spot, "template"))
+        name = task["name"] if isinstance(task.get("name"), str) else PurePosixPath(template).stem
+        if name in seen:
+            yield Problem(spot, f"got two tasks `{name}`, expected a name for each; add `name`", (*spot, "name"))
+        seen.add(name)

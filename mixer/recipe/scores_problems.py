@@ -126,7 +126,8 @@ def _teacher(
 
 
 def _where(spot: Spot, source: str, text: str, scores: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-    here = [name for name, score in scores.items() if score.get("sources") is None or source in score["sources"]]
+    lists = {name: score.get("sources") for name, score in scores.items()}
+    here = [name for name, only in lists.items() if not isinstance(only, list | tuple) or source in only]
     types = {column: kind for name in here for column, kind in columns_of(name).items()}
     try:
         parse(text, types, {"topic": known} if (known := _known(scores.get("topic", {}))) else None)

@@ -271,6 +271,6 @@ class Validation(Section):
     """Documents kept out of training, chosen by hash, on which the trainer measures losses by source and topic."""
 
     sequences: Count = 16
-    """About so many sequences of each source and topic, as far as they have a hundred times as many."""
+    """About so many sequences of each source and topic, as far as they have twenty times as many."""
     sources: tuple[Name, ...] | None = Field(default=None, min_length=1)
     """Default: all."""

@@ -81,8 +81,8 @@ def _repeated_names(stages: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Pro
     for index, stage in stages:
         adapt, name = stage.get("adapt"), stage.get("name")
         rounds = adapt.get("rounds") if isinstance(adapt, dict) else None
-        named = [f"{name}-{number}" for number in range(1, rounds + 1)] if isinstance(rounds, int) else []
-        for each in (name, *named[:1000]):
+        named = [f"{name}-{number}" for number in range(1, min(rounds, 1000) + 1)] if isinstance(rounds, int) else []
+        for each in (name, *named):
             if isinstance(each, str) and first.setdefault(each, index) != index:
                 spot, whose = ("stages", index, "name"), "it" if each == name else f"`{each}`"
                 yield Problem(spot, f"got {show(name)}, expected another name: stages.{first[each]} has {whose}", spot)
@@ -197,7 +197,7 @@ def _adapted(stage: Mapping[str, Any], index: int, leaves: list[Leaf], unknown: 
     named = adapt.get("sources")
     yield from _moving_topics(leaves, named)
     for number, name in enumerate(named if isinstance(named, list) else []):
-        if mixed and name not in mixed:
+        if mixed and isinstance(name, str) and name not in mixed:
             told = unknown("source", name, list(mixed), plural="sources that this stage mixes by topic")
             yield Problem((*spot, "sources", number), told, (*spot, "sources", number))
     labels = {label for topics in mixed.values() if isinstance(topics, dict) for label in topics}
@@ -256,7 +256,7 @@ def _labels(topic: Any) -> list[str]:
         from mixer.disciplines import FIELDS
 
         return list(FIELDS)
-    return list(labels) if isinstance(labels, dict | list) else []
+    return [label for label in labels if isinstance(label, str)] if isinstance(labels, dict | list) else []
 
 
 def _kept(stages: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Problem]:

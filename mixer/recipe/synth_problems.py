@@ -58,7 +58,7 @@ def _sources(
 def _tasks(
     synth: Mapping[str, Any], synthetic: Mapping[str, Any], models: Mapping[str, Any], unknown: Any
 ) -> Iterator[Problem]:
-    wanted = {source.get("task") for source in synthetic.values()}
+    wanted = [source.get("task") for source in synthetic.values()]
     for name, task in synth.items():
         spot: Spot = ("synth", name)
         if name not in wanted:

@@ -48,7 +48,8 @@ def _ends(tokens: Mapping[str, Mapping[str, Any]], tree: Mapping[str, Any]) -> I
 
 def _written(sources: Mapping[str, Mapping[str, Any]], tokens: Mapping[str, Any]) -> Iterator[Problem]:
     for name, source in sources.items():
-        if source.get("kind") == "synth" and source.get("from") in tokens:
+        # A list can be asked for anything, a mapping only for what is hashable.
+        if source.get("kind") == "synth" and source.get("from") in list(tokens):
             spot = ("sources", name, "from")
             yield Problem(spot, f"got {show(source['from'])}, which {_NO_TEXT} to write from", spot)
 
@@ -61,7 +62,7 @@ def _scored(scores: Mapping[str, Mapping[str, Any]], tokens: Mapping[str, Any]) 
         lists |= {(*spot, part, "sources"): its.get("sources") for part, its in inner.items() if isinstance(its, dict)}
         for where, names in lists.items():
             for number, name in enumerate(names) if isinstance(names, list | tuple) else ():
-                if name in tokens:
+                if name in list(tokens):
                     at = (*where, number)
                     yield Problem(at, f"got {show(name)}, which {_NO_TEXT} to score", at)
 

@@ -45,7 +45,7 @@ def find(tree: Mapping[str, Any]) -> Iterator[Problem]:
 def _segment(spot: Spot, segment: Mapping[str, Any]) -> Iterator[Problem]:
     """Keys that the schedule does not read, and schedules that do not do what their name says."""
     schedule = segment.get("schedule", "wsd")
-    if schedule not in _SCHEDULES:
+    if not isinstance(schedule, str) or schedule not in _SCHEDULES:
         return
     reads = _SCHEDULES[schedule]
     for key in ("cooldown", "hold", "decay", "final"):
