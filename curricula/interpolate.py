@@ -112,7 +112,9 @@ def _mixed(ours: "Weights", theirs: "Weights", name: str, origin: str | float | 
     # The same draws for every share: a weight goes from one model to the other and never back as the share rises.
     draws = torch.Generator().manual_seed(seed_of(0, "interpolate", name))
     out = torch.empty(tensor.shape, dtype=tensor.dtype)
-    for place, mine, its in zip(*(full.reshape(-1).split(_PART) for full in (out, tensor, other)), strict=True):
+    flat = [full.reshape(-1) for full in (out, tensor, other)]
+    for first in range(0, out.numel(), _PART):
+        place, mine, its = (full[first : first + _PART] for full in flat)
         place.copy_(rounded(torch.lerp(mine.float(), its.float(), share), tensor.dtype, draws))
     return out
 
