@@ -88,6 +88,8 @@ def test_build_ends_with_the_plan_the_run_and_the_next_command(recipe):
     for part in ("exact_dedup", "adapt   web", "epochs so far", "Run: runs/toy"):
         assert part in done.stdout
     assert done.stderr.splitlines()[-1].startswith("next: ")
+    trained = mixer("build", recipe, "--workers", "1", "--set", "train={model: smollm2, learning_rate: 1.0e-4}")
+    assert f"\nnext: mixer train runs/toy --base {recipe.parent}\n" in trained.stderr
 
 
 def test_the_next_command_means_the_same_run_and_changes_something(recipe):

@@ -20,6 +20,7 @@ from mixer.commands.options import (
     run_folder,
     score_opener,
     spelled,
+    spelled_base,
 )
 
 
@@ -62,7 +63,8 @@ def build(
     tables.show_plan(built.plan)
     typer.echo(f"Run: {target}")
     again = f"change the mixture in seconds: mixer build {recipe}{spelled(run, set_)} --set {_another(loaded)}"
-    say(f"next: mixer train {shlex.quote(str(target))}\nor {again}" if loaded.train else f"next: {again}")
+    train = shlex.join(["mixer", "train", str(target), *(spelled_base(path.parent) if recipe.is_file() else [])])
+    say(f"next: {train}\nor {again}" if loaded.train else f"next: {again}")
 
 
 def _another(recipe: Any) -> str:
