@@ -196,8 +196,8 @@ class Lab:
         shares = [word for share in arm.mix for word in ("--mix", share)]
         report = json.loads(self.command("retention", run, *told, *shares, "--json", may_fail=True))
         [found] = report["trainings"].values()
-        told = {"arm": name, "rate": rate, "seed": seed, "data": arm.data, "method": arm.method, "asked": asked}
-        write_json(path, found | told)
+        origin = {"arm": name, "rate": rate, "seed": seed, "data": arm.data, "method": arm.method, "asked": asked}
+        write_json(path, found | origin)
         self._tidy(run, training)
 
     def _base_run(self) -> None:
