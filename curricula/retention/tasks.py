@@ -107,7 +107,7 @@ def questions_of(task: Task, *, base: Path) -> Questions:
 
 def _check_fields(name: str, config: Mapping[str, Any], rows: Sequence[Row]) -> None:
     """Refuse a row without a field that the template names and others have: it would be asked as the word None."""
-    words = set(re.findall(r"\w+", str(config)))
+    words = set(re.findall(r"\w+", str(list(config.values()))))
     named = [field for field in dict.fromkeys(key for row in rows for key in row.values) if field in words]
     for row in rows:
         if lacking := [field for field in named if row.values.get(field) is None]:
