@@ -53,9 +53,23 @@ def test_a_slice_is_no_file_of_a_source_by_whatever_name(folder, command, path):
     recipe = toys.recipe(folder, retention={"slices": {"prose": {"path": path}}})
     assert mixer("check", recipe).exit_code == 0
     found = told(command, recipe)
-    assert ", which source `web` reads too, expected text that is not trained on" in found[0]
+    assert ", which `sources.web` reads too, expected text that is not trained on" in found[0]
     assert found[0].startswith("error: retention.slices.prose.path: got `")
-    assert found[-1] == "hint: name other files, or what `validation` holds out of it: `source: web`"
+    assert found[-1].startswith(
+        "hint: name other files; what `validation` holds out of a source is measured by a slice"
+    )
+
+
+def test_conversations_and_tasks_are_held_out_too(folder):
+    """A training on conversations comes after the stages, and is a training all the same."""
+    train = {"model": "model", "learning_rate": 1.0e-3, "instruct": {"path": ["held/*.jsonl", "to-come/*.jsonl"]}}
+    tasks = [{"template": "arc", "path": "web.jsonl"}]
+    recipe = toys.recipe(folder, train=train, retention={"slices": SLICES, "tasks": tasks})
+    assert told("build", recipe)[:2] == [
+        "error: retention.slices.prose.path: got `held/prose.jsonl`, which `train.instruct` reads too,"
+        " expected text that is not trained on",
+        "retention.tasks.0.path: got `web.jsonl`, which `sources.web` reads too, expected text that is not trained on",
+    ]
 
 
 def test_what_is_there_is_planned_and_built(folder):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,11 @@ def test_it_prints_the_model_and_the_next_command(built, tmp_path):
 def test_what_measures_a_training_comes_next_where_the_recipe_says_by_what(built):
     run = Path("runs/my run")
     recipe = load_recipe(built / "run/recipe.yaml", overrides=["retention={slices: {general: {path: held.jsonl}}}"])
-    assert _after(run, recipe, Path()) == "mixer retention 'runs/my run'"
-    assert _after(run, recipe, Path("recipes")) == "mixer retention 'runs/my run' --base recipes"
+    told = partial(_after, run, recipe, "first")
+    assert told(Path(), None) == "mixer retention 'runs/my run'"
+    assert told(Path("recipes"), ["train.clip=1.0"]) == "mixer retention 'runs/my run' --base recipes"
+    other = ["train.clip=1.0", "train.model=m/final"]
+    assert told(Path(), other) == "mixer retention 'runs/my run' --name first --set train.model=m/final"
 
 
 def test_methods_stand_side_by_side_in_one_run(built, tmp_path):

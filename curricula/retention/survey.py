@@ -7,9 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from curricula import checkpoint as checkpoints
 from curricula.interpolate import digits_of, interpolate
 from curricula.job import settings_of
-from curricula.model import model_folder
+from curricula.model import fingerprint, model_folder
 from curricula.retention import tasks
 from curricula.retention.measure import Reading, Subject, read_slices, write_table
 from curricula.retention.plot import draw_frontier
@@ -147,9 +148,12 @@ def survey(own: Survey, trainings: Mapping[str, Path], *, shares: Sequence[float
         shares: Of the base model, to mix into each trained one (WiSE-FT) and to measure too.
 
     Raises:
+        CheckpointError: A training began with another model than the base.
         RecipeError: A model cannot be read.
         SourceError: Weights cannot be mixed.
     """
+    for folder in trainings.values():
+        _check_origin(folder, own)
     before = own.read(own.base), own.ask(own.base)
     found: dict[str, Any] = {}
     tables = []
@@ -170,6 +174,29 @@ def survey(own: Survey, trainings: Mapping[str, Path], *, shares: Sequence[float
     write_table(own.folder / "documents.parquet", pl.concat(tables))
     draw_frontier(found, own.folder / "frontier.svg", limit=own.rules.max_forgetting)
     return report
+
+
+def _check_origin(model: Path, own: Survey) -> None:
+    """Refuse a model made from another one than the base: what the two differ in would be told as learned."""
+    if (began := _origin(model.parent)) is not None and began != fingerprint(own.base.folder, own.store):
+        raise CheckpointError(
+            f"{model}: got a training that began with another model than `train.model`, {own.base.folder};"
+            " expected it to be measured against its own",
+            hint="give `--set train.model=` as `mixer train` had it, and name what began with it (`--name`)",
+        )
+
+
+def _origin(training: Path) -> str | None:
+    """Fingerprint of the model that a training began with; None where no checkpoint is left that says it.
+
+    Conversations are a stage after all others: what they began with is what those did.
+    """
+    if (checkpoint := checkpoints.latest(training)) is None:
+        return None
+    identity = checkpoints.read(checkpoint)[1].identity
+    if "chats" in identity:
+        return _origin(training.with_name(training.name.removesuffix("-instruct")))
+    return identity.get("model")
 
 
 Before = tuple[Mapping[str, Reading], Mapping[str, tasks.Answers]]

@@ -79,7 +79,7 @@ def train(
             job = instruct_job(run, job, settings.instruct, base=base, store=store(), say=tell)
             done = run_training(job, world=here, say=tell)
     if here.is_first:
-        _show(done, job, again=again, after=_after(run, built, base), json_=json_)
+        _show(done, job, again=again, after=_after(run, built, job.folder.name, base, set_), json_=json_)
     if done.is_cut:
         raise typer.Exit(_GATE_FAILED)
     if done.folder is None:
@@ -94,11 +94,16 @@ def _again(processes: int, run: Path, *, method: str | None, name: str, base: Pa
     return shlex.join([*words, *spelled_base(base)])
 
 
-def _after(run: Path, built: Any, base: Path) -> str:
-    """What comes after a training: to measure it, as far as the Run's recipe says by what."""
+def _after(run: Path, built: Any, name: str, base: Path, overrides: list[str] | None) -> str:
+    """What comes after a training: to measure it, as far as the Run's recipe says by what.
+
+    Another model than the recipe's is named again, and the training with it: others began with the recipe's.
+    """
     if built.retention is None:
         return "add `retention` to the recipe (docs/retention.md) and build again, to measure what was forgotten"
-    return shlex.join(["mixer", "retention", str(run), *spelled_base(base)])
+    other = [text for text in overrides or [] if text.startswith(("train.model=", "train.revision="))]
+    words = ["mixer", "retention", str(run), *(["--name", name] if other else []), *spelled_base(base)]
+    return shlex.join(words) + spelled(None, other)
 
 
 def _silent(_: str) -> None:
