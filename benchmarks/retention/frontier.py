@@ -1,6 +1,7 @@
 """Arms beside each other: domain gain against forgetting of each general slice, as a table and a figure."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ GAIN, FORGETTING = 0.9, 0.25
 """What is aimed at: so much of the reference's gain at so much of its forgetting."""
 _TRAINING = re.compile(r"(.+)-(\d+(?:\.\d+)?e[-+]\d+)")
 """Arm and rate in the name of a training."""
+_MARKERS = "os^D"
+"""Ten arms each, in ten colours."""
 
 
 def training_of(arm: str, rate: float) -> str:
@@ -241,22 +244,31 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
     from mixer.figures import save
 
-    slices = list(points[0].lost)
-    figure = Figure(figsize=(3.4 * len(slices), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(slices), squeeze=False, sharey=True)[0]
-    for panel, name in zip(panels, slices, strict=True):
-        for number, arm in enumerate(dict.fromkeys(point.arm for point in points)):
-            color = f"C{number % 10}"
-            own = sorted((point for point in points if point.arm == arm and not point.share), key=lambda p: p.rate)
-            xs, ys = [point.lost_of(name) for point in own], [point.gain for point in own]
-            panel.plot(xs, ys, marker="o", ms=4, lw=0.8, color=color, label=arm)
-            mixed = [point for point in points if point.arm == arm and point.share]
-            panel.scatter([p.lost_of(name) for p in mixed], [p.gain for p in mixed], marker="x", s=18, color=color)
+    slices, arms = list(points[0].lost), list(dict.fromkeys(point.arm for point in points))
+    across, down = min(3, len(slices)), math.ceil(len(slices) / 3)
+    figure = Figure(figsize=(4.4 * across, 3.6 * down + 0.2 * math.ceil(len(arms) / 6)), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for panel in panels[len(slices) :]:
+        panel.remove()
+    for panel, name in zip(panels, slices, strict=False):
+        for number, arm in enumerate(arms):
+            look = {"color": f"C{number % 10}", "marker": _MARKERS[number // 10 % len(_MARKERS)], "ms": 4, "lw": 0.8}
+            own = sorted((point for point in points if point.arm == arm), key=lambda p: (p.rate, p.share))
+            panel.plot(*_line([point for point in own if not point.share], name), label=arm, **look)
+            for rate in {point.rate for point in own if point.share}:
+                mixed = [point for point in own if point.rate == rate]
+                panel.plot(*_line(mixed, name), **look | {"marker": "x", "ls": ":"})
         panel.axvline(0, color="grey", lw=0.5)
         panel.set_title(name, fontsize=9)
         panel.set_xlabel("bits per byte lost", fontsize=8)
         panel.tick_params(labelsize=7)
         panel.grid(visible=True, alpha=0.3, lw=0.5)
-    panels[0].set_ylabel("domain bits per byte gained", fontsize=8)
-    panels[0].legend(fontsize=7)
+    for panel in panels[::across]:
+        panel.set_ylabel("domain bits per byte gained", fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2 * across, fontsize=7)
     save(figure, path)
+
+
+def _line(points: Sequence[Point], name: str) -> tuple[list[float], list[float]]:
+    """What a slice lost, and what was gained."""
+    return [point.lost_of(name) for point in points], [point.gain for point in points]
