@@ -47,6 +47,17 @@ def test_shares_by_hand():
     assert "slice that it forgot: blocks at 0.0001, osft at 0.0001" in frontier.table(list(rows.values()))
 
 
+def test_what_one_slice_gains_makes_up_for_nothing_on_another():
+    """Plain loses 0.1 and 0.3; of that 0.02 on one slice and a gain of 0.4 on the other are a twentieth."""
+    found = [told("plain", 1e-4, 0.2, 0.1, 0.08), told("osft", 1e-4, 0.2, 0.02, 0.01)]
+    for result, lost in zip(found, (0.3, -0.4), strict=True):
+        change = {"value": lost, "low": 0.1}
+        result["slices"].append({"name": "code", "kind": "general", "difference": change})
+    row = frontier.compared(frontier.points_of(found), reference="plain", control=None)[0]
+    assert (row["title"], row["together_share"]) == ("osft at 0.0001", pytest.approx(0.05))
+    assert row["worst_share"] == pytest.approx(0.2)
+
+
 def test_the_measure_is_at_the_rate_that_the_first_seed_chose_and_of_the_seeds_that_both_have():
     """With seed 1 plain is best at 2e-4; over both seeds 6e-5, of which there is one, would seem better."""
     found = [

@@ -170,7 +170,8 @@ def compared(points: Sequence[Point], *, reference: str, control: str | None) ->
     """A row a point, against the reference arm at its best rate, and less what the control did.
 
     Both with the point's seeds: another seed draws other text, and that differs by as much as the arms do. A slice's
-    share of forgetting is told where the reference lost something for certain; the worst of them counts.
+    share of forgetting is told where the reference lost something for certain; the worst of them counts. Their share
+    together is told beside it, in which what a slice gained is 0.
 
     Args:
         points: All of them.
@@ -190,7 +191,11 @@ def _row(point: Point, measure: Point | None, control: Point | None) -> dict[str
     if measure is not None:
         shares = {name: same.lost_of(name) / measure.lost_of(name) for name in measure.certain}
     gain_share = same.gain / measure.gain if measure is not None and measure.gain > 0 else None
-    worst = max(shares.values(), default=None)
+    worst, together = max(shares.values(), default=None), None
+    if measure is not None and shares:
+        # What is gained on one slice makes up for nothing on another.
+        lost = sum(max(0.0, same.lost_of(name)) for name in shares)
+        together = lost / sum(measure.lost_of(name) for name in shares)
     return {
         "title": point.title,
         "arm": point.arm,
@@ -208,6 +213,7 @@ def _row(point: Point, measure: Point | None, control: Point | None) -> dict[str
         "gain_share": gain_share,
         "forgetting_shares": shares,
         "worst_share": worst,
+        "together_share": together,
         "passes": point.passes,
         "reaches": gain_share is not None and worst is not None and gain_share >= GAIN and worst <= FORGETTING,
     }
@@ -216,7 +222,16 @@ def _row(point: Point, measure: Point | None, control: Point | None) -> dict[str
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as Markdown, and which of them reach what is aimed at."""
     slices = list(rows[0]["lost"])
-    head = ["", "seeds", "gain", "of reference", *(f"{name} lost" for name in slices), "worst, of reference", "gate"]
+    head = [
+        "",
+        "seeds",
+        "gain",
+        "of reference",
+        *(f"{name} lost" for name in slices),
+        "worst, of reference",
+        "together",
+        "gate",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         cells = [
@@ -226,6 +241,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             _share(row["gain_share"]),
             *(f"{row['lost'][name]:+.4f}" for name in slices),
             _share(row["worst_share"]),
+            _share(row["together_share"]),
             "passes" if row["passes"] else "fails",
         ]
         lines.append("| " + " | ".join(cells) + " |")
