@@ -102,7 +102,7 @@ def test_a_run_without_trainings_or_recipe_is_refused(built, tmp_path):
 
 
 def test_a_training_is_measured_against_the_model_that_it_began_with(built, tmp_path):
-    """Against another base, what the two differ in would be told as learned; conversations go back to what was before."""
+    """Against another base, what the two differ in would be told as learned."""
     folder = training.copied(built, tmp_path)
     training.copied(folder / "run/checkpoints/short/final", folder / "other")
     training.run(folder, "second", "train.model=other", "train.tokens_per_step=3200")

@@ -222,16 +222,8 @@ def _row(point: Point, measure: Point | None, control: Point | None) -> dict[str
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as Markdown, and which of them reach what is aimed at."""
     slices = list(rows[0]["lost"])
-    head = [
-        "",
-        "seeds",
-        "gain",
-        "of reference",
-        *(f"{name} lost" for name in slices),
-        "worst, of reference",
-        "together",
-        "gate",
-    ]
+    lost = [f"{name} lost" for name in slices]
+    head = ["", "seeds", "gain", "of reference", *lost, "worst, of reference", "together", "gate"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         cells = [

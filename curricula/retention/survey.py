@@ -194,9 +194,11 @@ def _origin(training: Path) -> str | None:
     if (checkpoint := checkpoints.latest(training)) is None:
         return None
     identity = checkpoints.read(checkpoint)[1].identity
-    if "chats" in identity:
-        return _origin(training.with_name(training.name.removesuffix("-instruct")))
-    return identity.get("model")
+    if "chats" not in identity:
+        return identity.get("model")
+    before = training.with_name(training.name.removesuffix("-instruct"))
+    # A folder that was renamed no longer says which one that was.
+    return _origin(before) if before != training else None
 
 
 Before = tuple[Mapping[str, Reading], Mapping[str, tasks.Answers]]
