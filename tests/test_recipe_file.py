@@ -261,6 +261,7 @@ def test_the_schema_takes_what_loads() -> None:
         ("{path: gpt2, revision: '1e9'}", "5"),
         ("  replay:", "  re play:"),
         ("near: null", "near: {ngram: 1}"),
+        ("stages:", "retention: {slices: {prose: {path: prose.jsonl, max_documents: 1}}}\nstages:"),
     ],
 )
 def test_the_schema_refuses_what_does_not_load(tmp_path: Path, before: str, after: str) -> None:

@@ -94,6 +94,23 @@ def test_stages_that_only_replay_each_other_leave_nothing_to_raise():
     assert told.startswith("retention.guard.on_forgetting: got stages of nothing but each other's replay, expected")
 
 
+@pytest.mark.parametrize(
+    ("shares", "got"), [([0.89], None), ([0.9], "0.9"), ([0.9, 0.95], "0.9 and 0.95"), ([0.9, None], None)]
+)
+def test_replay_that_is_nine_tenths_already_cannot_be_raised(shares, got):
+    replays = [{"replay": {"share": share, "mixture": {"old": 1}}} if share else {} for share in shares]
+    stages = [
+        {"name": f"s{n}", "token_budget": 9600, "mixture": {"web": 1}} | replay for n, replay in enumerate(replays)
+    ]
+    own = slices() | {"guard": {"every": 9, "on_forgetting": "raise_replay"}}
+    told = (
+        f"retention.guard.on_forgetting: got stages with {got} of `replay`, expected less than 0.9 in one: it is raised"
+    )
+    told += " no further than that, so the guard could do nothing; use `stop` or `warn`, or replay less"
+    assert problems(own, stages=stages) == ([told] if got else [])
+    assert problems(slices() | {"guard": {"every": 9, "on_forgetting": "stop"}}, stages=stages) == []
+
+
 def test_a_source_that_only_a_guard_draws_from_is_in_use():
     stages = [{"name": "adapt", "token_budget": 9600, "mixture": {"web": 1}}]
     assert problems(slices(), stages=stages) == ["sources.old: source `old` is in no stage's mixture"]

@@ -244,6 +244,26 @@ def test_what_has_ended_is_not_done_again_and_what_is_missing_is(lab):
     assert again == ["train", "retention"]
 
 
+def test_a_share_of_the_base_that_is_added_later_is_measured_beside_the_others(lab):
+    opened, said = lab
+    arms, path = opened.arms.arms, opened.result("plain", 1.0e-3, 1)
+    before, count = json.loads(path.read_text()), len(said)
+    more = opened.arms.model_copy(
+        update={
+            "arms": {"plain": arms["plain"].model_copy(update={"rates": (1.0e-3,), "seeds": (1,), "mix": (0.5, 0.2)})}
+        }
+    )
+    experiment.Lab(more, opened.base, opened.mixer).run(["plain"])
+    assert [line.split()[0] for line in said[count:]] == ["train", "retention"]
+    assert said[-1].count("--mix") == 1
+    now = json.loads(path.read_text())
+    assert sorted(now["interpolated"]) == ["0.20", "0.50"]
+    added = now["interpolated"].pop("0.20")
+    assert now == before
+    assert added != before["interpolated"]["0.50"]
+    path.write_text(json.dumps(before))
+
+
 def test_a_changed_arm_or_text_is_not_taken_for_the_old_one(lab):
     opened, said = lab
     arms = opened.arms.arms

@@ -33,7 +33,7 @@ class Arm(Section):
     """Learning rates; with the first seed all of them, with others the best alone. Default: the reference's best."""
     seeds: tuple[int, ...] = (1,)
     mix: tuple[float, ...] = ()
-    """Shares of the base that trained weights are mixed with (WiSE-FT)."""
+    """Shares of the base that trained weights are mixed with (WiSE-FT); one that is added later is measured alone."""
     set: tuple[str, ...] = ()
     """More overrides of the recipe, for the training alone."""
 

@@ -27,6 +27,7 @@ import yaml
 from arms import Arms
 from pairs import pairs_of, swapped
 
+from curricula.interpolate import digits_of
 from curricula.model import fingerprint, model_folder
 from curricula.order import seed_of
 from mixer.benchmark_rows import read_rows
@@ -38,8 +39,6 @@ from mixer.run import digest, read_json, sha256, write_json, write_text
 GATE_FAILED = 3
 BASE = "{base}"
 """Stands for the base's folder in the overrides of text that the base writes."""
-
-
 Mixer = Callable[[Sequence[str]], tuple[int, str]]
 
 
@@ -182,22 +181,26 @@ class Lab:
         return found
 
     def _one(self, name: str, rate: float, seed: int) -> None:
+        """Train and measure an arm, and the shares of the base that were not measured yet."""
         path, arm = self.result(name, rate, seed), self.arms.arms[name]
-        own = arm.model_dump(mode="json", exclude={"rates", "seeds"})
+        own = arm.model_dump(mode="json", exclude={"rates", "seeds", "mix"})
         asked = digest([self._recipe(arm.data, seed).model_dump(mode="json"), own])
-        if (found := read_json(path)) is not None:
-            if found["asked"] != asked:
-                sys.exit(f"{path}: got a result of another recipe or arm; remove it, and `run {name}` measures anew")
+        before = read_json(path) or {}
+        if before.get("asked", asked) != asked:
+            sys.exit(f"{path}: got a result of another recipe or arm; remove it, and `run {name}` measures anew")
+        mixed = before.get("interpolated", {})
+        shares = [share for share in arm.mix if digits_of(share) not in mixed]
+        if before and not shares:
             return
         run, training = self._built(arm.data, seed), frontier.training_of(name, rate)
         told = ["--base", self.base, "--name", training, "--set", f"train.model={self.model}"]
         more = [word for override in (f"train.learning_rate={rate}", *arm.set) for word in ("--set", override)]
         self.command("train", run, *told, "--method", arm.method, *more)
-        shares = [word for share in arm.mix for word in ("--mix", share)]
-        report = json.loads(self.command("retention", run, *told, *shares, "--json", may_fail=True))
+        mixes = [word for share in shares for word in ("--mix", share)]
+        report = json.loads(self.command("retention", run, *told, *mixes, "--json", may_fail=True))
         [found] = report["trainings"].values()
         origin = {"arm": name, "rate": rate, "seed": seed, "data": arm.data, "method": arm.method, "asked": asked}
-        write_json(path, found | origin)
+        write_json(path, found | origin | {"interpolated": mixed | found.get("interpolated", {})})
         self._tidy(run, training)
 
     def _base_run(self) -> None:

@@ -21,13 +21,12 @@ from curricula.scheduler import Scheduler
 from mixer.baselines import temperature
 from mixer.mixture import split
 from mixer.recipe.recipe import Recipe
+from mixer.recipe.retention import MOST_REPLAY
 from mixer.replan import pools_of_run
 from mixer.run import read_json, staged, write_json
 from mixer.shortfall import room_of
 from mixer.types import Draw, Pool, Segment
 
-MOST = 0.9
-"""Share of replay that nothing is raised above: training is to teach something too."""
 _FOLDER = "orders"
 
 
@@ -145,7 +144,7 @@ def raised(before: Mapping[str, int], room: Mapping[str, int], *, replay: Sequen
         {'new': 50, 'old': 50}
     """
     total, old = sum(before.values()), sum(before[pool] for pool in replay)
-    wanted = min(round(min(MOST, old / max(1, total) + by) * total), sum(max(0, room[pool]) for pool in replay))
+    wanted = min(round(min(MOST_REPLAY, old / max(1, total) + by) * total), sum(max(0, room[pool]) for pool in replay))
     if wanted <= old:
         return dict(before)
     others = {pool: count for pool, count in before.items() if pool not in replay}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mixer.recipe.retention import MOST_REPLAY
 from mixer.recipe.stage_problems import Leaf, leaves_of
 from mixer.recipe.tree import Unknown, stages_of
 from mixer.recipe.yaml import Problem, Spot
@@ -30,6 +31,7 @@ def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
     if guard.get("on_forgetting") == "raise_replay":
         yield from _replay(guard, tree)
         yield from _all_is_replay(guard, tree)
+        yield from _no_room(guard, tree)
 
 
 def _slices(names: Any, slices: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
@@ -96,6 +98,20 @@ def _all_is_replay(guard: Mapping[str, Any], tree: Mapping[str, Any]) -> Iterato
         told += " take; name in `replay` those alone that must not be forgotten, or use `stop` or `warn`"
     where = (*_SPOT, "replay" if is_named else "on_forgetting")
     yield Problem(where, told, where)
+
+
+def _no_room(guard: Mapping[str, Any], tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """Stages that all begin with as much replay as it is ever raised to."""
+    replays = [stage.get("replay") for _, stage in stages_of(tree)]
+    shares = [replay.get("share") for replay in replays if isinstance(replay, dict)]
+    is_full = [isinstance(share, float) and share >= MOST_REPLAY for share in shares]
+    if guard.get("replay") is None and is_full and len(is_full) == len(replays) and all(is_full):
+        where = (*_SPOT, "on_forgetting")
+        got = " and ".join(f"{share:g}" for share in dict.fromkeys(shares))
+        told = f"got stages with {got} of `replay`, expected less than {MOST_REPLAY:g} in one: it is raised no further"
+        yield Problem(
+            where, f"{told} than that, so the guard could do nothing; use `stop` or `warn`, or replay less", where
+        )
 
 
 def _of(leaves: Sequence[Leaf], part: str) -> set[str]:

@@ -4,14 +4,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, StrictBool, StrictInt, StringConstraints
 
-from mixer.recipe.section import Count, Name, Section
+from mixer.recipe.section import Count, Name, Section, Several
 from mixer.types import Format
 
 NotNegative = Annotated[float, Strict(), Field(ge=0.0, allow_inf_nan=False)]
 Inside = Annotated[float, Strict(), Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
 Label = Annotated[str, StringConstraints(pattern=r"^[^/\x00-\x1f]{1,64}$")]
-Several = Annotated[Count, Field(ge=2)]
 OneOrMore = str | Annotated[tuple[str, ...], Field(min_length=1)]
+MOST_REPLAY = 0.9
+"""Share of replay that `raise_replay` goes no higher than: training is to teach something too."""
 TASK_FILES = (".yaml", ".yml")
 """Endings of a template that is a file of the user's; others are names of shipped ones."""
 

@@ -36,19 +36,15 @@ def parse_count(value: Any) -> int:
     raise ValueError("a whole count such as 1_000_000, 30M or 92.5B")
 
 
-Count = Annotated[
-    int,
-    BeforeValidator(parse_count),
-    Field(gt=0, le=10**18),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "exclusiveMinimum": 0, "maximum": 10**18},
-                {"type": "string", "pattern": r"^\d[\d_]*(\.\d+)?\s*[KMBTkmbt]?$"},
-            ]
-        }
-    ),
-]
+def _count_schema(least: int) -> WithJsonSchema:
+    """A number, or a text of digits; what a text comes to, a pattern cannot say."""
+    numbers = {"type": "integer", "minimum": least, "maximum": 10**18}
+    return WithJsonSchema({"anyOf": [numbers, {"type": "string", "pattern": r"^\d[\d_]*(\.\d+)?\s*[KMBTkmbt]?$"}]})
+
+
+Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, le=10**18), _count_schema(1)]
+Several = Annotated[int, BeforeValidator(parse_count), Field(ge=2, le=10**18), _count_schema(2)]
+"""A count of what is drawn from or compared: one alone says nothing."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}([-_][A-Za-z]+)*$")]
 Share = Annotated[float, Strict(), Field(gt=0.0, le=1.0, allow_inf_nan=False)]
