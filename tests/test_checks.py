@@ -200,11 +200,11 @@ def test_checks_are_total_and_scores_stay_in_bounds(some, page, known):
 
 @pytest.mark.parametrize("unit", ["1 ", "A. ", "黑豹队丢了三百零八分，", "<|", "{a ", '"“', "问：", "\u0301\u0316"])
 def test_a_hostile_page_or_pair_costs_seconds(unit):
-    start = time.perf_counter()
+    start = time.process_time()
     free_checks(pair(), unit * (600_000 // len(unit)))
     free_checks(Pair(unit * 20_000, unit * 20_000, evidence=(unit * 20_000,), explanation=unit * 20_000), PAGE)
     # Measured at 1 to 14 s; quadratic work would take hours.
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60
 
 
 # Real questions and spoilt ones.

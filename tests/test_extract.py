@@ -194,9 +194,9 @@ def test_a_page_beyond_a_bound_says_which():
 
 @pytest.mark.parametrize("tag", ["div", "span", "ul><li", "blockquote", "table><tr><td", "math><mrow", "b"])
 def test_a_nesting_bomb_is_rejected_at_once(tag):
-    start = time.monotonic()
+    start = time.process_time()
     assert rejection(f"<{tag}>" * 100_000) in ("too deeply nested", "too many elements")
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(
@@ -216,18 +216,18 @@ def test_no_comment_script_or_quote_hides_attributes_from_the_bound(hidden):
 
 def test_attributes_are_counted_in_linear_time():
     for unit in ("<p a='<p b=\"", "<p ", "<script></", "<p a=", "<!--", "< /"):
-        start = time.monotonic()
+        start = time.process_time()
         with contextlib.suppress(Rejected):
             text_of(unit * (2_000_000 // len(unit)))
-        assert time.monotonic() - start < 4
+        assert time.process_time() - start < 4
 
 
 def test_json_inside_a_page_costs_nothing():
     """trafilatura's search for mark-up in it takes minutes for 100 kB of this."""
     bomb = '{"articleBody": "<a ' + "=" * 1_000_000 + '"}'
-    start = time.monotonic()
+    start = time.process_time()
     assert text_of(whole(f'<script type="application/ld+json">{bomb}</script><p>Short.</p>')) == "Short."
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize("engine", ENGINES)

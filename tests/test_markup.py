@@ -64,11 +64,11 @@ HOSTILE = [
 
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_a_single_line_of_five_megabytes_takes_under_four_seconds(unit):
-    """Under 2 s on an idle machine; the bound leaves room for a busy one, and a quadratic pattern takes hours."""
+    """Of the processor, whatever else runs; under 2 as it is, and a quadratic pattern takes hours."""
     line = unit * (5_000_000 // len(unit))
-    start = time.monotonic()
+    start = time.process_time()
     markdown_text(line)
-    assert time.monotonic() - start < 4
+    assert time.process_time() - start < 4
 
 
 def test_real_textbooks_lose_their_mark_up_and_keep_their_formulas(shared):
@@ -135,10 +135,10 @@ def test_an_article_cannot_read_files_or_explode():
     assert "root:" not in article_text(outside)
     levels = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "ha"}">' for n in range(10))
     bomb = f"<!DOCTYPE a [{levels}]><article><body><p>x&e9;</p></body></article>"
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(BadMarkupError, match="amplification"):
         article_text(bomb)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_real_articles_are_long_clean_and_without_references(shared):

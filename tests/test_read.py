@@ -184,7 +184,7 @@ def test_every_hostile_file_is_read_as_every_kind_without_an_exception(shared, t
     sources = [jsonl(), html(), warc(), parquet()]
     sources += [text(split) for split in ("file", "line", "blank_line")]
     outcomes: Counter[str] = Counter()
-    start = time.monotonic()
+    start = time.process_time()
     for path in files:
         for source in sources:
             found = list(rows(str(path), path.name, source, Part(0, 1)))
@@ -194,7 +194,7 @@ def test_every_hostile_file_is_read_as_every_kind_without_an_exception(shared, t
                 assert not isinstance(row, Page) or isinstance(row.content, bytes) or row.content.encode() is not None
     assert len(files) > 100
     assert min(outcomes[kind] for kind in ("Page", "Failure", "Skipped")) > 50
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_json_torture_files_are_judged_as_their_names_say(shared, tmp_path):

@@ -83,11 +83,11 @@ TOO_BIG = "over 5 MB or 40 levels once its aliases are expanded"
 
 @pytest.mark.parametrize("text", [BOMB, "a: &a [*a]\n", f"a: &a {'x' * 10_000}\nb: [{'*a, ' * 1000}]\n"])
 def test_an_alias_bomb_is_refused_at_once(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     tree = parse(text)
     assert tree.value is None
     assert [problem.text for problem in tree.problems] == [TOO_BIG]
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "a: " + "{a: " * 100, "- " * 100 + "x"])

@@ -177,7 +177,7 @@ def test_code_of_200_000_characters_is_refused_unread():
 def test_an_endless_loop_is_killed_near_the_limit(guard):
     began = time.monotonic()
     assert run("while True: pass", TRUE, seconds=1.0).reason == "timeout"
-    assert 1.0 <= time.monotonic() - began < 2.5
+    assert 1.0 <= time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("solution", ["x = [0] * 10**9", "x = []\nwhile True: x.append(bytearray(10**6))"])
