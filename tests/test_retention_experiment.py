@@ -18,10 +18,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks" / "retention"))
 
 import experiment  # noqa: E402
+import fresh  # noqa: E402
 import pairs  # noqa: E402
 
 SLICES = {
-    "prose": {"path": "prose.jsonl", "min_bytes": 20, "max_bytes": 150},
+    "prose": {"path": "prose.jsonl", "min_bytes": 20, "max_bytes": 150, "max_documents": 8},
     "field": {"path": "out/data/field-held.jsonl", "kind": "domain", "min_bytes": 20, "max_bytes": 150},
 }
 GUARD = {"every": 2560, "first_steps": [], "keep_best": False}
@@ -316,6 +317,20 @@ def test_what_guards_measured_while_arms_trained_is_a_report_too(lab, capsys):
     assert f"| plain at {rate:g} | 2 |" in capsys.readouterr().out
     assert "plain at 0.9" not in rows
     assert (opened.out / "guards.svg").is_file()
+
+
+def test_a_point_is_looked_at_on_documents_that_did_not_choose_it(lab):
+    """Four of the twelve documents of prose are left; of the field all are in the slice."""
+    opened, _ = lab
+    best = opened.best_rate("plain")
+    [whole] = fresh.compared(opened, "plain", best, 0.0, seed=1, documents=60)
+    assert (whole.texts.name, whole.arm.count) == ("prose", 4)
+    used = json.loads(opened.result("plain", best, 1).read_text())["slices"]
+    assert next(row["difference"]["count"] for row in used if row["name"] == "prose") == 8
+    assert whole.arm == whole.reference
+    [mixed] = fresh.compared(opened, "plain", best, 1.0, seed=1, documents=60)
+    assert (mixed.reference, mixed.arm.value) == (whole.reference, 0.0)
+    assert "| prose (general) | 4 |" in fresh.table([mixed])
 
 
 def test_an_arm_without_a_base_is_refused(tmp_path, lab):
