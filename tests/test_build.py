@@ -316,6 +316,10 @@ if __name__ == "__main__":
     assert "error: toy: got a worker that was killed from outside" in done.stderr
 
 
+def files(folder: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_any_moment_and_built_again_gives_the_same_bytes(folder, seed):
     path = toys.recipe(folder)
@@ -323,14 +327,16 @@ def test_killed_at_any_moment_and_built_again_gives_the_same_bytes(folder, seed)
     command = [*begin, str(folder / "hit")]
     rng, landed = random.Random(seed), 0
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    began = time.monotonic()
     subprocess.run([*begin, str(folder / "calm")], env=env, check=True, capture_output=True)
-    whole = time.monotonic() - began
+    most = int(0.8 * files(folder / "calm"))
     for _ in range(2):
+        # By what is written and not by a clock: how fast a build is depends on what else runs.
+        until = rng.randint(files(folder / "hit"), max(most, files(folder / "hit")))
         process = subprocess.Popen(
             command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(rng.uniform(0.1, 0.8) * whole)
+        while process.poll() is None and files(folder / "hit") < until:
+            time.sleep(0.005)
         landed += process.poll() is None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
