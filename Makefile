@@ -28,8 +28,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt overrides.txt
 quickstart: setup ## build recipes/quickstart.yaml from the sample pages
 	$(BIN)/mixer build quickstart
 
-# Two processes, a file in one of them; the real server's file first, because it is the longest. A thread each, or they
-# would wait for one another.
+# Two processes, a file in one of them; the real server's file first, or one would wait for it at the end. A thread
+# each, or they would wait for one another.
 test: setup ## the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/test_vllm.py tests
 

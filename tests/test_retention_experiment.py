@@ -323,14 +323,18 @@ def test_a_point_is_looked_at_on_documents_that_did_not_choose_it(lab):
     """Four of the twelve documents of prose are left; of the field all are in the slice."""
     opened, _ = lab
     best = opened.best_rate("plain")
-    [whole] = fresh.compared(opened, "plain", best, 0.0, seed=1, documents=60)
+    [whole] = fresh.compared(opened, "plain", best, 0.0, seeds=[1], documents=60)
     assert (whole.texts.name, whole.arm.count) == ("prose", 4)
     used = json.loads(opened.result("plain", best, 1).read_text())["slices"]
     assert next(row["difference"]["count"] for row in used if row["name"] == "prose") == 8
     assert whole.arm == whole.reference
-    [mixed] = fresh.compared(opened, "plain", best, 1.0, seed=1, documents=60)
+    [mixed] = fresh.compared(opened, "plain", best, 1.0, seeds=[1], documents=60)
     assert (mixed.reference, mixed.arm.value) == (whole.reference, 0.0)
     assert "| prose (general) | 4 |" in fresh.table([mixed])
+    [other], [both] = (fresh.compared(opened, "plain", best, 0.0, seeds=own, documents=60) for own in ([2], [1, 2]))
+    assert both.arm.value == pytest.approx((whole.arm.value + other.arm.value) / 2)
+    with pytest.raises(SystemExit, match=r"got no such model; train it with `experiment.py run plain`"):
+        fresh.compared(opened, "plain", best, 0.0, seeds=[3], documents=60)
 
 
 def test_an_arm_without_a_base_is_refused(tmp_path, lab):

@@ -1,18 +1,20 @@
 """A point of the comparison on documents that had no part in choosing it: those of each slice beyond the recipe's.
 
-    .venv/bin/python benchmarks/retention/fresh.py frozen_replay5 2e-4 [--mix 0.35] [--seed 1] [--documents 60]
+    .venv/bin/python benchmarks/retention/fresh.py frozen_replay5 2e-4 --mix 0.3 --seeds 1 2 [--documents 60]
 
 Many points are compared on the same documents, and the one that looks best there owes some of that to them. Prints what
-the reference and the arm changed on others, with 95% intervals over documents, and the arm's share of the reference's.
-A slice with less than two more documents is left out.
+the reference and the arm changed on others, with 95% intervals over documents, and the arm's share of the reference's;
+of several seeds together the mean. A slice with less than two more documents is named and left out.
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from experiment import Lab, open_lab
 from frontier import training_of
 
@@ -35,33 +37,35 @@ class Row:
     arm: Difference
 
 
-def compared(lab: Lab, name: str, rate: float, share: float, *, seed: int, documents: int) -> list[Row]:
+def compared(lab: Lab, name: str, rate: float, share: float, *, seeds: Sequence[int], documents: int) -> list[Row]:
     """What the reference at its best rate and an arm lost on so many further documents of each slice."""
     rules = load(lab.base / lab.arms.recipe).retention
     assert rules is not None
-    slices = _unseen(lab, rules, documents)
-    reference = _folder(lab, lab.arms.reference, lab.best_rate(lab.arms.reference), seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        arm = interpolate(lab.model, _folder(lab, name, rate, seed), Path(scratch) / "mixed", share=share)
-        before, *after = (
-            read_slices(Subject(folder, store=store()), slices, window=rules.window, cache=lab.out / "readings")
-            for folder in (lab.model, reference, arm)
+    slices, best = _unseen(lab, rules, documents), lab.best_rate(lab.arms.reference)
+
+    def read(folder: Path) -> dict[str, np.ndarray]:
+        found = read_slices(Subject(folder, store=store()), slices, window=rules.window, cache=lab.out / "readings")
+        return {name: reading.bits for name, reading in found.items()}
+
+    before = read(lab.model)
+    reference = [read(_folder(lab, lab.arms.reference, best, seed)) for seed in seeds]
+    arm = []
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as scratch:
+            trained = _folder(lab, name, rate, seed)
+            arm.append(read(interpolate(lab.model, trained, Path(scratch) / "mixed", share=share)))
+
+    def lost(own: Texts, after: list[dict[str, np.ndarray]]) -> Difference:
+        return paired_bootstrap(
+            before[own.name] * len(after),
+            np.sum([found[own.name] for found in after], axis=0),
+            own.sizes * len(after),
+            confidence=rules.confidence,
+            replicates=rules.replicates,
+            seed=seed_of(0, "fresh", own.name),
         )
-    rows = []
-    for own in slices:
-        lost = [
-            paired_bootstrap(
-                before[own.name].bits,
-                found[own.name].bits,
-                own.sizes,
-                confidence=rules.confidence,
-                replicates=rules.replicates,
-                seed=seed_of(0, "fresh", own.name),
-            )
-            for found in after
-        ]
-        rows.append(Row(own, *lost))
-    return rows
+
+    return [Row(own, lost(own, reference), lost(own, arm)) for own in slices]
 
 
 def _unseen(lab: Lab, rules: Retention, documents: int) -> list[Texts]:
@@ -71,13 +75,19 @@ def _unseen(lab: Lab, rules: Retention, documents: int) -> list[Texts]:
         more = own.model_copy(update={"max_documents": own.max_documents + documents})
         whole = texts_of(name, more, run=lab.base, base=lab.base)
         ids, texts = (part[own.max_documents :] for part in (whole.ids, whole.texts))
-        found.append(Texts(name, own.kind, ids, texts))
-    return [own for own in found if len(own.ids) > 1]
+        if len(ids) > 1:
+            found.append(Texts(name, own.kind, ids, texts))
+        else:
+            print(f"{name}: left out, got {len(ids)} further documents, expected two at least", file=sys.stderr)
+    return found
 
 
 def _folder(lab: Lab, name: str, rate: float, seed: int) -> Path:
     run = lab.out / f"{lab.arms.arms[name].data}-s{seed}-{lab.key}"
-    return run / "checkpoints" / training_of(name, rate) / "final"
+    folder = run / "checkpoints" / training_of(name, rate) / "final"
+    if not folder.is_dir():
+        sys.exit(f"{folder}: got no such model; train it with `experiment.py run {name}`")
+    return folder
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -97,12 +107,14 @@ def main() -> None:
     parser.add_argument("arm")
     parser.add_argument("rate", type=float)
     parser.add_argument("--mix", type=float, default=0.0, help="share of the base's weights")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--documents", type=int, default=60)
     parser.add_argument("--arms", type=Path, default=Path(__file__).with_name("arms.yaml"))
     asked = parser.parse_args()
     lab = open_lab(asked.arms)
-    print(table(compared(lab, asked.arm, asked.rate, asked.mix, seed=asked.seed, documents=asked.documents)))
+    if asked.arm not in lab.arms.arms:
+        parser.error(f"got the arm {asked.arm!r}, expected one of {', '.join(lab.arms.arms)}")
+    print(table(compared(lab, asked.arm, asked.rate, asked.mix, seeds=asked.seeds, documents=asked.documents)))
 
 
 if __name__ == "__main__":
