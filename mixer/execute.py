@@ -1,5 +1,6 @@
 """Running a datatrove pipeline on an executor, with its own logging kept to files and progress shown to people."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -72,7 +73,8 @@ def execute(
     )
     logger.disable("datatrove")
     lost = threading.Event()
-    with progress(label, total or tasks, watch, units), _guarded({target.parent for target in targets}, lost, label):
+    folders = {target.parent for target in targets}
+    with progress(label, total or tasks, watch, units), _guarded(folders, lost, label), _leashed():
         try:
             executor.run()
         except KeyboardInterrupt:
@@ -133,6 +135,35 @@ def _guarded(folders: set[Path], lost: threading.Event, label: str) -> Iterator[
 
     with _alongside(guard):
         yield
+
+
+_forking = threading.local()
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def _leashed() -> Iterator[None]:
+    """Have the kernel end what this thread forks during the block, should this process be killed outright (Linux).
+
+    datatrove forks a manager of queues, which would wait for ever.
+    """
+    _forking.parent = os.getpid()
+    try:
+        yield
+    finally:
+        del _forking.parent
+
+
+def _end_with_parent() -> None:
+    parent = _forking.__dict__.pop("parent", None)
+    if parent is not None and _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+os.register_at_fork(after_in_child=_end_with_parent)
 
 
 def _is_alive(process: int) -> bool:

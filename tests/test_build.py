@@ -292,30 +292,6 @@ def test_documents_that_do_not_add_up_fail_the_build(folder):
         conserve(run, "web", cleaned)
 
 
-def test_a_worker_that_is_killed_ends_the_build_instead_of_hanging_it(tmp_path):
-    code = f"""
-import sys
-from pathlib import Path
-from mixer.errors import SourceError
-from mixer.execute import execute
-from tests.toys import KillItself
-if __name__ == "__main__":
-    targets = [Path({str(tmp_path)!r}, "out", name) for name in "01"]
-    try:
-        execute([KillItself(targets[0])], targets=targets, workers=2, logs=Path({str(tmp_path)!r}), label="toy", watch=lambda: (0, 0))
-    except SourceError as error:
-        sys.stderr.write(f"error: {{error}}")
-        sys.exit(2)
-"""
-    (tmp_path / "run.py").write_text(code)
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, tmp_path / "run.py"], env=env, capture_output=True, text=True, timeout=240, cwd=tmp_path
-    )
-    assert done.returncode == 2, done.stderr
-    assert "error: toy: got a worker that was killed from outside" in done.stderr
-
-
 def files(folder: Path) -> int:
     return sum(len(names) for _, _, names in os.walk(folder))
 

@@ -343,3 +343,12 @@ def test_an_arm_without_a_base_is_refused(tmp_path, lab):
         experiment.Lab(
             opened.arms.model_copy(update={"flat": 1.0, "heal": "adapt.yaml"}), opened.base, opened.mixer
         ).run([])
+
+
+def test_names_of_arms_may_follow_the_arms_file(lab, monkeypatch, capsys):
+    opened, _ = lab
+    command = ["experiment.py", "build", "--arms", str(opened.base / "arms.yaml"), "plain", "nonsense"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        experiment.main()
+    assert "got the arm 'nonsense', expected one of plain, general" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import time
 from pathlib import Path
 
 import yaml
@@ -120,3 +121,15 @@ class KillItself(Step):
         with staged(self.target.with_name(f"{rank}")):
             if rank == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Sleep(Step):
+    """Writes a file and takes ten seconds more."""
+
+    def __init__(self, begun: Path) -> None:
+        super().__init__()
+        self.begun = begun
+
+    def run(self, data=None, rank=0, world_size=1):
+        self.begun.with_name(f"{self.begun.name}-{rank}").touch()
+        time.sleep(10)

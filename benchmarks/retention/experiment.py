@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="ARM")
     parser.add_argument("--arms", type=Path, default=Path(__file__).with_name("arms.yaml"))
     parser.add_argument("--guards", action="store_true", help="report what guards measured while arms trained")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()  # names may follow `--arms FILE`
     if asked.guards and asked.step != "report":
         parser.error(f"got --guards with {asked.step}, expected it with report")
     if asked.names and asked.step in ("heal", "report"):
