@@ -193,7 +193,9 @@ def show_retention(report: Mapping[str, Any]) -> None:
     """Print each training's slices, tasks and signs against the base, and what the gate says of it."""
     sure = report["rules"]["confidence"]
     for name, found in report["trainings"].items():
-        table = _table(name, "kind", "before", "after", "change", f"{sure:.0%} interval", "p (Holm)", "verdict", left=2)
+        table = _table(
+            name, "kind", "before", "after", "change", f"{100 * sure:g}% interval", "p (Holm)", "verdict", left=2
+        )
         for row in (*found["slices"], *found["tasks"]):
             change = row["difference"]
             ends = f"{change['low']:+.4f} to {change['high']:+.4f}"

@@ -84,6 +84,14 @@ def test_a_whole_section_is_taken():
         ),
         (slices() | {"max_drop": 3}, "retention.max_drop: got 3, expected 1 or less"),
         (
+            slices() | {"confidence": 0.99, "replicates": 499},
+            "retention.replicates: got 499 draws at a confidence of 0.99, expected 500 at least: 5 of them must lie",
+        ),
+        (
+            slices() | {"confidence": 0.999},
+            "retention.confidence: got 2,000 draws at a confidence of 0.999, expected 5,000 at least",
+        ),
+        (
             slices() | {"tasks": ["sciq"]},
             "retention.tasks.0: got 'sciq', expected a mapping such as `{template: sciq, path: FILE}`",
         ),

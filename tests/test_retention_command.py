@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from curricula.retention.survey import trainings_of
 from mixer.cli import app
 from mixer.errors import CheckpointError, RecipeError
 from tests import retained, training
@@ -130,3 +131,14 @@ def test_a_recipe_without_retention_is_refused(built):
 
     with pytest.raises(RecipeError, match="got no `retention`"):
         retention_of(load(built / "run/recipe.yaml", overrides=["retention=null"]))
+
+
+def test_a_best_model_that_may_still_be_replaced_is_measured_only_where_it_is_named(tmp_path):
+    """`over` ended, `stopped` was ended by the guard, and `runs` goes on."""
+    for name, last in (("over", "on"), ("stopped", "stop"), ("runs", "best")):
+        folder = tmp_path / "checkpoints" / name
+        (folder / "best").mkdir(parents=True)
+        (folder / "guard.jsonl").write_text(json.dumps({"step": 9, "action": last}) + "\n")
+    (tmp_path / "checkpoints/over/final").mkdir()
+    assert list(trainings_of(tmp_path)) == ["over", "over/best", "stopped/best"]
+    assert list(trainings_of(tmp_path, ["runs/best"])) == ["runs/best"]

@@ -255,7 +255,7 @@ def test_a_share_of_the_base_that_is_added_later_is_measured_beside_the_others(l
         }
     )
     experiment.Lab(more, opened.base, opened.mixer).run(["plain"])
-    assert [line.split()[0] for line in said[count:]] == ["train", "retention"]
+    assert [line.split()[0] for line in said[count:]] == ["retention"]
     assert said[-1].count("--mix") == 1
     now = json.loads(path.read_text())
     assert sorted(now["interpolated"]) == ["0.20", "0.50"]

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import pytest
 import torch
 import yaml
 
-from curricula.retention import tasks
+from curricula.retention import answers
+from curricula.retention.answers import Answers, ask
 from curricula.retention.measure import Subject, read_slices
 from curricula.retention.report import compare_tasks, gate_of
 from curricula.retention.slices import Texts
-from curricula.retention.tasks import TEMPLATES, Answers, Questions, ask, questions_of
+from curricula.retention.tasks import TEMPLATES, Questions, questions_of
 from mixer.errors import RecipeError, SourceError
 from mixer.recipe.retention import Retention, Slice, Task
 from tests import toys, training
@@ -106,7 +108,7 @@ def test_bits_per_byte_is_lm_evals_rolling_value(model, tmp_path):
     texts = (*(toys.sentences(n, 1 + 4 * n) for n in range(5)), "河水很清。" * 9)
     found = read_slices(model, [Texts("s", "general", tuple("abcdef"), texts)], window=64, cache=tmp_path)["s"]
     tokenizer = AutoTokenizer.from_pretrained(model.folder, local_files_only=True)
-    with tasks._quiet():
+    with answers._quiet():
         lm = HFLM(pretrained=model.model, tokenizer=tokenizer, batch_size=2, max_length=64, softmax_dtype="float32")
         asked = [Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(texts)]
         nats = lm.loglikelihood_rolling(asked, disable_tqdm=True)
@@ -132,7 +134,7 @@ def test_rows_that_do_not_fit_are_left_out(tmp_path):
 def test_csv_in_a_tar_is_read(tmp_path):
     table = io.StringIO()
     csv.writer(table).writerows(
-        [["", "Question", "A", "B", "C", "D", "Answer"], ["0", "水是什么", "1", "2", "3", "4", "C"]]
+        [["", "Question", "A", "B", "C", "D", "Answer"], *([n, f"水是什么{n}", "1", "2", "3", "4", "C"] for n in "01")]
     )
     content = table.getvalue().encode()
     with tarfile.open(tmp_path / "cmmlu.tar", "w") as tar:
@@ -140,7 +142,7 @@ def test_csv_in_a_tar_is_read(tmp_path):
         entry.size = len(content)
         tar.addfile(entry, io.BytesIO(content))
     own = questions_of(Task(template="cmmlu", path="cmmlu.tar"), base=tmp_path)
-    assert own.items[0]["Question"] == "水是什么"
+    assert {row["Question"] for row in own.items} == {"水是什么0", "水是什么1"}
 
 
 def test_a_task_file_of_ones_own_is_data(model, tmp_path):
@@ -162,10 +164,11 @@ def test_a_task_file_of_ones_own_is_data(model, tmp_path):
         ("process_docs: !function evil.run\noutput_type: multiple_choice", "expected plain YAML"),
         ("doc_to_text: a", "got a task without output_type and metric_list"),
         ("[1, 2]", "got a task without output_type and metric_list"),
+        (b"output_type: \xff", "got 'utf-8' codec can't decode byte 0xff in position 13: invalid start byte"),
     ],
 )
 def test_a_task_file_with_code_or_without_a_metric_is_refused(tmp_path, content, told):
-    (tmp_path / "odd.yaml").write_text(content)
+    (tmp_path / "odd.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(RecipeError, match=told):
         questions_of(Task(template="odd.yaml", path="x.jsonl"), base=tmp_path)
 
@@ -174,14 +177,19 @@ def test_unknown_templates_and_missing_items_are_refused(tmp_path):
     with pytest.raises(RecipeError, match="unknown template 'mmul'; did you mean `mmlu`"):
         questions_of(Task(template="mmul", path="x.jsonl"), base=tmp_path)
     path = write_rows(tmp_path, "arc", 3)
-    with pytest.raises(SourceError, match="got 3 items that fit the template, expected more than the 5"):
+    with pytest.raises(SourceError, match="got 3 rows that fit the template, expected 5 for `shots` and two items at"):
         questions_of(Task(template="arc", path=path.name, shots=5), base=tmp_path)
+    with pytest.raises(SourceError, match="got 3 rows that fit the template, expected 2 for `shots` and two items at"):
+        questions_of(Task(template="arc", path=path.name, shots=2), base=tmp_path)
 
 
 def test_a_template_that_lm_eval_refuses_is_named(model, tmp_path):
     own = questions(tmp_path, "arc")
-    broken = Questions("arc", {**own.config, "output_type": "sing"}, own.metric, own.items, own.shots)
-    with pytest.raises(RecipeError, match=r"retention.tasks.arc: got a template that lm-eval refuses"):
+    broken = Questions("arc", {**own.config, "output_type": "sing"}, own.metric, own.items, own.shots, own.places)
+    with pytest.raises(
+        RecipeError,
+        match=r"retention.tasks.arc: got what lm-eval refuses, in the template or in the first row \(.*arc.jsonl:\d+\)",
+    ):
         ask(model, [broken], cache=tmp_path / "cache")
 
 
@@ -224,9 +232,86 @@ def test_a_row_that_does_not_fit_the_template_is_no_traceback(model, tmp_path, t
         ask(model, [own], cache=tmp_path / "cache")
 
 
+@pytest.mark.parametrize(
+    ("template", "change", "told"),
+    [
+        ("arc", {"gold": "0"}, "got the right answer '0', expected a whole number from 0 to 3 or one of the choices"),
+        ("arc", {"gold": -1}, "got the right answer -1, expected a whole number from 0 to 3"),
+        ("mmlu", {"answer": "2"}, "got the right answer '2', expected a whole number from 0 to 3"),
+    ],
+)
+@pytest.mark.parametrize("shots", [0, 3])
+def test_a_right_answer_that_is_none_of_the_choices_is_named(model, tmp_path, template, change, told, shots):
+    """lm-eval would count each such row as wrong, before and after: nothing lost, and the gate passes."""
+    path = write_rows(tmp_path, template, 5)
+    rows = [json.loads(line) | change for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = questions_of(Task(template=template, path=path.name, shots=shots), base=tmp_path)
+    with pytest.raises(RecipeError, match=rf"{template}.jsonl:\d: {told}"):
+        ask(model, [own], cache=tmp_path / "cache")
+
+
+def test_a_right_answer_beyond_the_choices_is_refused_in_any_row(model, tmp_path):
+    """Of the first row lm-eval sees it itself, of others it would count each as wrong."""
+    rows = [ROWS["arc"](n) for n in range(6)]
+    for odd in rows:
+        path = tmp_path / "arc.jsonl"
+        path.write_text("".join(json.dumps(row | {"gold": 4} if row is odd else row) + "\n" for row in rows))
+        own = questions_of(Task(template="arc", path=path.name), base=tmp_path)
+        with pytest.raises(RecipeError, match=r"arc.jsonl:\d: got the right answer 4|in the first row"):
+            ask(model, [own], cache=tmp_path / "cache")
+
+
+def test_rows_that_lack_the_answer_altogether_are_refused(model, tmp_path):
+    path = write_rows(tmp_path, "arc", 5)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({"query": row["query"], "choices": CHOICES}) + "\n" for row in rows))
+    own = questions_of(Task(template="arc", path=path.name), base=tmp_path)
+    with pytest.raises(RecipeError, match=r"arc.jsonl:\d: got the right answer 'gold', expected a whole number"):
+        ask(model, [own], cache=tmp_path / "cache")
+
+
+def test_letters_may_be_the_right_answers(model, tmp_path):
+    path = write_rows(tmp_path, "mmlu", 6)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    by_number = ask(model, [questions_of(Task(template="mmlu", path=path.name), base=tmp_path)], cache=tmp_path / "c")
+    letters = tmp_path / "letters.jsonl"
+    letters.write_text("".join(json.dumps(row | {"answer": "ABCD"[row["answer"]]}) + "\n" for row in rows))
+    by_letter = ask(
+        model, [questions_of(Task(template="mmlu", path=letters.name), base=tmp_path)], cache=tmp_path / "c"
+    )
+    assert by_letter["mmlu"].accuracy == by_number["mmlu"].accuracy
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("{metric: perplexity}", "metric perplexity: got one of which less is better, expected more"),
+        ("{metric: perplexity, higher_is_better: true}", "expected a number from 0 to 1"),
+        ("{metric: acc, higher_is_better: false}", "metric acc: got one of which less is better"),
+    ],
+)
+def test_a_metric_that_is_no_share_of_right_answers_is_refused(model, tmp_path, metric, told):
+    path = write_rows(tmp_path, "lambada", 4)
+    template = yaml.safe_load((TEMPLATES / "lambada.yaml").read_text()) | {"metric_list": [yaml.safe_load(metric)]}
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump(template))
+    own = questions_of(Task(template="odd.yaml", path=path.name), base=tmp_path)
+    with pytest.raises(RecipeError, match=told):
+        ask(model, [own], cache=tmp_path / "cache")
+
+
+def test_a_tokenizer_that_transformers_refuses_is_no_traceback(model, tmp_path):
+    shutil.copytree(model.folder, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config | {"bos_token": {"content": "<bos>"}}))
+    odd = Subject(tmp_path / "model", store=tmp_path, device="cpu")
+    with pytest.raises(RecipeError, match=r"model: got a tokenizer that transformers refuses: TypeError"):
+        ask(odd, [questions(tmp_path, "arc")], cache=tmp_path / "cache")
+
+
 def test_a_loss_of_answers_is_judged_item_by_item():
     """30 items: 10 of 20 right ones lost, none won: McNemar 2 / 2 ** 10; at most ten points were allowed."""
-    own = Questions("arc", {}, "acc", ({},) * 30, ())
+    own = Questions("arc", {}, "acc", ({},) * 30, (), ())
     rules = Retention(slices={"general": Slice(path="g.jsonl")}, replicates=500, max_drop=0.1)
     before, after = np.r_[np.ones(20), np.zeros(10)], np.r_[np.ones(10), np.zeros(20)]
     [found] = compare_tasks({"arc": Answers(own, before)}, {"arc": Answers(own, after)}, rules, seed=1)

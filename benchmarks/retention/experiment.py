@@ -181,7 +181,7 @@ class Lab:
         return found
 
     def _one(self, name: str, rate: float, seed: int) -> None:
-        """Train and measure an arm, and the shares of the base that were not measured yet."""
+        """Train an arm, once (`_tidy` leaves no checkpoint of it), and measure what was not measured yet."""
         path, arm = self.result(name, rate, seed), self.arms.arms[name]
         own = arm.model_dump(mode="json", exclude={"rates", "seeds", "mix"})
         asked = digest([self._recipe(arm.data, seed).model_dump(mode="json"), own])
@@ -195,7 +195,8 @@ class Lab:
         run, training = self._built(arm.data, seed), frontier.training_of(name, rate)
         told = ["--base", self.base, "--name", training, "--set", f"train.model={self.model}"]
         more = [word for override in (f"train.learning_rate={rate}", *arm.set) for word in ("--set", override)]
-        self.command("train", run, *told, "--method", arm.method, *more)
+        if not before or not (run / "checkpoints" / training / "final").is_dir():
+            self.command("train", run, *told, "--method", arm.method, *more)
         mixes = [word for share in shares for word in ("--mix", share)]
         report = json.loads(self.command("retention", run, *told, *mixes, "--json", may_fail=True))
         [found] = report["trainings"].values()

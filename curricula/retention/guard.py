@@ -132,8 +132,7 @@ class Guard:
         lines = _read(job.folder / _LINES)
         self._before = lines[-1] if lines else None
         self._best = Best(job, lines, world)
-        is_stopped = bool(lines) and lines[-1]["action"] == "stop"
-        self.turn: Turn = "stop" if is_stopped and self._own.on_forgetting == "stop" else "on"
+        self.turn: Turn = "stop" if was_stopped(job.folder) and self._own.on_forgetting == "stop" else "on"
         """What followed from the last measurement."""
         self._first = self._begun()
 
@@ -290,3 +289,9 @@ def _told(rest: Rest) -> str:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+
+def was_stopped(training: Path) -> bool:
+    """Whether the guard's last measurement in a training's folder ended it."""
+    lines = _read(training / _LINES)
+    return bool(lines) and lines[-1]["action"] == "stop"

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from curricula.order import seed_of
+from curricula.retention.answers import Answers
 from curricula.retention.measure import Reading
 from curricula.retention.statistics import Difference, Verdict, holm, non_inferior, paired_bootstrap, paired_shares
-from curricula.retention.tasks import Answers
 from mixer.recipe.retention import Retention
 
 
@@ -141,7 +141,7 @@ def _reasons(changes: list[Changed], rules: Retention) -> Iterator[str]:
         if one.verdict in (None, "kept") or (one.verdict == "unclear" and rules.unclear == "pass"):
             continue
         change = one.difference
-        sure = f"with {rules.confidence:.0%}"
+        sure = f"with {100 * rules.confidence:g}%"
         told = "" if one.verdict == "lost" else "; more documents or items would tell"
         if one.kind == "task":
             yield (

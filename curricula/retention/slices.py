@@ -114,7 +114,11 @@ def _from_files(name: str, own: Slice, base: Path) -> Iterator[tuple[str, str]]:
         for row in read(unit, source):
             if isinstance(row, Failure):
                 told = f"{spot}: got {row.id}: {row.reason}, expected a document"
-                raise SourceError(told, hint="mend the file, or leave it out of the slice")
+                is_named = row.reason.startswith("missing field")
+                hint = (
+                    f"`{spot}.field` names what to read" if is_named else "mend the file, or leave it out of the slice"
+                )
+                raise SourceError(told, hint=hint)
             if isinstance(row, Page) and (text := _text(row, limits)):
                 yield row.id, text
             else:

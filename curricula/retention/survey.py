@@ -12,6 +12,8 @@ from curricula.interpolate import digits_of, interpolate
 from curricula.job import settings_of
 from curricula.model import fingerprint, model_folder
 from curricula.retention import tasks
+from curricula.retention.answers import Answers, ask
+from curricula.retention.guard import was_stopped
 from curricula.retention.measure import Reading, Subject, read_slices, write_table
 from curricula.retention.plot import draw_frontier
 from curricula.retention.probes import probe
@@ -59,9 +61,9 @@ class Survey:
         """What a model needs for the slices."""
         return read_slices(subject, self.slices, window=self.rules.window, cache=self.folder / "cache")
 
-    def ask(self, subject: Subject) -> dict[str, tasks.Answers]:
+    def ask(self, subject: Subject) -> dict[str, Answers]:
         """What a model answers."""
-        return tasks.ask(subject, self.questions, cache=self.folder / "cache") if self.questions else {}
+        return ask(subject, self.questions, cache=self.folder / "cache") if self.questions else {}
 
     def subject(self, folder: Path) -> Subject:
         """A model on the same device as the base."""
@@ -123,20 +125,23 @@ def open_survey(
 def trainings_of(run: Path, names: Sequence[str] = ()) -> dict[str, Path]:
     """Name -> folder of the model, of the trainings that were asked for, or of all that ended; the guard's best too.
 
+    A training that still runs may replace its best model at any time: it is measured where its name is given alone.
+
     Raises:
         CheckpointError: One of them has not ended, or there is none.
     """
     ended = {path.parent.name: path for path in sorted((run / "checkpoints").glob("*/final"))}
     best = {f"{path.parent.name}/best": path for path in sorted((run / "checkpoints").glob("*/best"))}
     known = dict(sorted({**ended, **best}.items()))
+    over = {name: path for name, path in known.items() if path.parent.name in ended or was_stopped(path.parent)}
     if lacking := [name for name in names if name not in known]:
         raise CheckpointError(
             f"{run}/checkpoints: got no finished training `{lacking[0]}`, expected one of {', '.join(known) or 'none'}",
             hint=f"mixer train {run} --name {lacking[0]}",
         )
-    if not known:
+    if not over and not names:
         raise CheckpointError(f"{run}/checkpoints: got no finished training, expected one", hint=f"mixer train {run}")
-    return {name: known[name] for name in names} if names else known
+    return {name: known[name] for name in names} if names else over
 
 
 def survey(own: Survey, trainings: Mapping[str, Path], *, shares: Sequence[float] = ()) -> dict[str, Any]:
@@ -201,7 +206,7 @@ def _origin(training: Path) -> str | None:
     return _origin(before) if before != training else None
 
 
-Before = tuple[Mapping[str, Reading], Mapping[str, tasks.Answers]]
+Before = tuple[Mapping[str, Reading], Mapping[str, Answers]]
 
 
 def _training(
@@ -212,7 +217,7 @@ def _training(
     found = _judged(own, before, after, own.ask(subject))
     if own.rules.probes:
         found["probes"] = probe(own.base, subject, own.slices, window=own.rules.window, seed=own.seed)
-    if ends := stage_ends(own.run, folder.parent):
+    if folder.name == "final" and (ends := stage_ends(own.run, folder.parent)):
         scores = {name: own.read(own.subject(end)) for name, end in ends.items()}
         found["stages"] = continual(before[0], scores)
     subject.release()
@@ -229,7 +234,7 @@ def _training(
 
 
 def _judged(
-    own: Survey, before: Before, after: Mapping[str, Reading], answers: Mapping[str, tasks.Answers]
+    own: Survey, before: Before, after: Mapping[str, Reading], answers: Mapping[str, Answers]
 ) -> dict[str, Any]:
     slices = compare_slices(before[0], after, own.rules, seed=own.seed)
     asked = compare_tasks(before[1], answers, own.rules, seed=own.seed)

@@ -1,37 +1,27 @@
-"""Questions with known answers, asked through lm-eval in memory: no hub, no index of thousands of tasks, local rows.
+"""Questions with known answers from local rows, as lm-eval asks them: no hub, no index of thousands of tasks.
 
 A template is a task file of lm-eval as far as it goes without code (`!function` is refused: a task file is data), with
 one key more: `where`, a Jinja condition that a row must meet. The first metric, of the first filter, is the one judged.
 Items and worked examples are chosen by hash, so that before and after are asked the same, and no example is an item.
 """
 
-import contextlib
 import importlib.util
-import io
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import yaml
 
 from curricula.order import seed_of
-from curricula.retention.measure import Subject, write_table
 from mixer.benchmark_rows import Row, read_rows
 from mixer.errors import RecipeError, SourceError
 from mixer.recipe.problems import unknown
 from mixer.recipe.retention import Task
 from mixer.run import digest
 
-VERSION = 2
-"""Raise it when the same model would answer the same items otherwise."""
 TEMPLATES = Path(__file__).parent / "templates"
-_BATCH = {"cpu": 8, "cuda": 32}
 _OURS = ("where", "task", "dataset_path", "dataset_name", "dataset_kwargs", "test_split", "fewshot_split")
 
 
@@ -45,6 +35,7 @@ class Questions:
         metric: The one that is judged.
         items: Rows to answer.
         shots: Rows that stand solved before each.
+        places: File and line of each item, then of each shot; they change nothing of what is asked.
     """
 
     name: str
@@ -52,29 +43,12 @@ class Questions:
     metric: str
     items: tuple[Mapping[str, Any], ...]
     shots: tuple[Mapping[str, Any], ...]
+    places: tuple[str, ...]
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that is asked."""
         return digest([self.config, self.metric, list(self.items), list(self.shots)])
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What a model made of a task.
-
-    Args:
-        questions: The task.
-        scores: (items,) float64 the judged metric of each; 0 or 1 where it is right or wrong.
-    """
-
-    questions: Questions
-    scores: np.ndarray
-
-    @property
-    def accuracy(self) -> float:
-        """The mean score."""
-        return float(self.scores.mean())
 
 
 def is_installed() -> bool:
@@ -97,12 +71,19 @@ def questions_of(task: Task, *, base: Path) -> Questions:
     where, name = config.pop("where", None), task.name or Path(task.template).stem
     rows = {seed_of(0, "task", digest(row.values)): row for row in _rows(name, base / task.path, where)}
     wanted = [rows[place] for place in sorted(rows)[: task.shots + task.max_items]]
-    if len(wanted) <= task.shots:
-        told = f"got {len(wanted)} items that fit the template, expected more than the {task.shots} of `shots`"
+    if len(wanted) < task.shots + 2:
+        told = f"got {len(wanted)} rows that fit the template, expected {task.shots} for `shots` and two items at least"
         raise SourceError(f"retention.tasks.{name}: {told}", hint="check `path` and the template's `where`")
     _check_fields(name, config, wanted)
-    values = [row.values for row in wanted]
-    return Questions(name, config, _metric(config), tuple(values[task.shots :]), tuple(values[: task.shots]))
+    shots, items = wanted[: task.shots], wanted[task.shots :]
+    return Questions(
+        name,
+        config,
+        _metric(config),
+        tuple(row.values for row in items),
+        tuple(row.values for row in shots),
+        tuple(row.place for row in (*items, *shots)),
+    )
 
 
 def _check_fields(name: str, config: Mapping[str, Any], rows: Sequence[Row]) -> None:
@@ -151,7 +132,7 @@ def _template(template: str, base: Path) -> dict[str, Any]:
         raise RecipeError(f"retention.tasks: {told}", hint="or name a task file of lm-eval, relative to the recipe")
     try:
         config = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"{path}: got {str(error).splitlines()[0]}, expected plain YAML",
             hint="tasks with code (`!function`) or parts in other files (`include`) are not read; spell them out",
@@ -177,111 +158,3 @@ def _problem(config: Any) -> str | None:
 
 def _metric(config: Mapping[str, Any]) -> str:
     return str(config["metric_list"][0]["metric"])
-
-
-def ask(subject: Subject, tasks: Sequence[Questions], *, cache: Path) -> dict[str, Answers]:
-    """What a model answers, from the cache where it was asked before.
-
-    Args:
-        subject: The model.
-        tasks: What to ask.
-        cache: Folder of earlier answers, a file for a model and a task.
-
-    Raises:
-        RecipeError: lm-eval refuses a template.
-    """
-    paths = {
-        task.name: cache / f"{digest([*subject.told, task.fingerprint, version('lm_eval'), VERSION])}.parquet"
-        for task in tasks
-    }
-    if pending := [task for task in tasks if not paths[task.name].is_file()]:
-        for name, scores in _asked(subject, pending).items():
-            write_table(paths[name], pl.DataFrame({"score": scores}))
-    found = {name: pl.read_parquet(path, glob=False)["score"].to_numpy() for name, path in paths.items()}
-    return {task.name: Answers(task, found[task.name]) for task in tasks}
-
-
-def _asked(subject: Subject, tasks: Sequence[Questions]) -> dict[str, np.ndarray]:
-    from lm_eval.models.huggingface import HFLM
-    from transformers import AutoTokenizer
-
-    with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True)
-        # Left to itself, lm-eval rounds log-probabilities to the model's bfloat16: three digits, and answers that tie.
-        lm = HFLM(
-            pretrained=subject.model,
-            tokenizer=tokenizer,
-            batch_size=_BATCH[subject.device],
-            softmax_dtype="float32",
-        )
-        # One after another, so that what a row does to its template is told of that task.
-        found = {task.name: _samples(task, lm) for task in tasks}
-    return {task.name: _scores(task, found[task.name]) for task in tasks}
-
-
-def _samples(task: Questions, lm: Any) -> Sequence[Mapping[str, Any]]:
-    from jinja2 import TemplateError
-    from lm_eval.evaluator import evaluate
-
-    ready = _task(task)
-    try:
-        samples: Sequence[Mapping[str, Any]] = evaluate(
-            lm=lm, task_dict={"tasks": {task.name: ready}}, bootstrap_iters=0
-        )["samples"][task.name]
-    except (TemplateError, ValueError, TypeError, LookupError, AssertionError) as error:
-        raise RecipeError(
-            f"retention.tasks.{task.name}: got rows that do not fit the template: {type(error).__name__}: {error}",
-            hint="each row needs the fields that docs/retention.md lists for the template, and answers of its kind",
-        ) from error
-    return samples
-
-
-def _task(task: Questions) -> Any:
-    from datasets import Dataset
-    from lm_eval.api.task import ConfigurableTask
-
-    def splits(**_: Any) -> dict[str, Any]:
-        return {"test": Dataset.from_list(list(task.items)), "shots": Dataset.from_list(list(task.shots))}
-
-    own = {
-        "task": task.name,
-        "custom_dataset": splits,
-        "test_split": "test",
-        "num_fewshot": len(task.shots),
-        "metadata": None,
-    }
-    if task.shots:
-        own |= {"fewshot_split": "shots", "fewshot_config": {"sampler": "first_n"}}
-    try:
-        return ConfigurableTask(config={**task.config, **own})
-    except Exception as error:
-        raise RecipeError(
-            f"retention.tasks.{task.name}: got a template that lm-eval refuses: {type(error).__name__}: {error}",
-            hint="the shipped templates in curricula/retention/templates show what works without code",
-        ) from error
-
-
-def _scores(task: Questions, samples: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """(items,) of the judged metric, of the first filter."""
-    own = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
-    by_item = {sample["doc_id"]: sample[task.metric] for sample in own}
-    assert len(by_item) == len(task.items), f"{task.name}: {len(by_item)} answers to {len(task.items)} items"
-    scores = [by_item[number] for number in range(len(task.items))]
-    if odd := [score for score in scores if not isinstance(score, int | float | np.number | np.bool_)]:
-        raise RecipeError(
-            f"retention.tasks.{task.name}: metric {task.metric}: got {odd[0]!r} for an item, expected a number",
-            hint="name a metric that judges each item first in metric_list, such as acc or exact_match",
-        )
-    return np.array(scores, np.float64)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without lm-eval's bars and notes; what goes wrong raises."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)

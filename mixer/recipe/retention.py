@@ -108,7 +108,8 @@ class Retention(Section):
     confidence: Annotated[float, Strict(), Field(ge=0.5, lt=1.0)] = 0.95
     """Of intervals and verdicts."""
     replicates: Annotated[StrictInt, Field(ge=100)] = 2000
-    """How often documents and items are redrawn for the intervals."""
+    """How often documents and items are redrawn for the intervals; so often that five draws lie beyond each bound (500
+    at a confidence of 0.99)."""
     unclear: Literal["fail", "pass"] = "fail"
     """What the gate makes of a slice or task of which the data show neither that it is kept nor that it is lost."""
     probes: StrictBool = True

@@ -1,11 +1,12 @@
 """What only the whole recipe shows to be wrong with its retention; reads the plain tree."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from mixer.recipe import guard_problems
-from mixer.recipe.retention import TASK_FILES, Slice
+from mixer.recipe.retention import TASK_FILES, Retention, Slice
 from mixer.recipe.section import Section, parse_count
 from mixer.recipe.stage import REST
 from mixer.recipe.stage_problems import leaves_of
@@ -18,6 +19,7 @@ _WRAPPERS = {".gz", ".zst"}
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text", ".md": "text"}
 """Ending of a slice's file -> kind of source that reads it."""
 _OF_FILES = ("field", "format", "split")
+_BEYOND = 5
 
 
 def kind_of(path: str) -> str | None:
@@ -55,8 +57,22 @@ def find(tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
     if retention.get("least_gain") is not None and "domain" not in kinds:
         spot: Spot = ("retention", "least_gain")
         yield Problem(spot, "has no effect without a slice of `kind: domain`; remove it, or add one", (*spot, _KEY))
+    yield from _draws(retention)
     yield from _tasks(retention.get("tasks"), unknown)
     yield from guard_problems.find(tree, unknown)
+
+
+def _draws(retention: Mapping[str, Any]) -> Iterator[Problem]:
+    """An interval that would end at one of its last few draws, which is no bound of that confidence."""
+    fields = Retention.model_fields
+    sure, draws = (retention.get(key, fields[key].default) for key in ("confidence", "replicates"))
+    if not isinstance(sure, float) or not isinstance(draws, int) or not 0.5 <= sure < 1.0:
+        return
+    least = math.ceil(round(_BEYOND / (1.0 - sure), 6))
+    if draws < least:
+        spot: Spot = ("retention", "replicates" if "replicates" in retention else "confidence")
+        told = f"got {draws:,} draws at a confidence of {sure:g}, expected {least:,} at least"
+        yield Problem(spot, f"{told}: {_BEYOND} of them must lie beyond the bound", spot)
 
 
 def _slice(spot: Spot, own: Mapping[str, Any], tree: Mapping[str, Any], unknown: Unknown) -> Iterator[Problem]:
