@@ -16,6 +16,7 @@ import polars as pl
 from tokenizers import pre_tokenizers
 
 from mixer.errors import ShardError, SourceError
+from mixer.orders import orders_of
 from mixer.recipe.recipe import Recipe
 from mixer.shard import Sequences, index_of
 from mixer.table import scan
@@ -97,18 +98,19 @@ class Trace:
     token: Token | None = None
 
 
-def trace_stage(run: Path, recipe: Recipe, encoder: Encoder, *, stage: str, index: int) -> Trace:
-    """What the `index`-th sequence of a stage holds.
+def trace_stage(
+    run: Path, recipe: Recipe, encoder: Encoder, *, stage: str, index: int, training: str | None = None
+) -> Trace:
+    """What the `index`-th sequence of a stage holds, in the order that was built or that a training took.
 
     Raises:
-        SourceError: There is no such stage or place.
+        SourceError: There is no such training, stage or place.
     """
-    path = run / "order" / f"{stage}.npy"
-    if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in (run / "order").glob("*.npy")))
+    orders = orders_of(run, training)
+    if stage not in orders:
         hint = "a later round is there once it is planned"
-        raise SourceError(f"--stage: got {stage!r}, expected one of {known}", hint=hint)
-    order = np.load(path, mmap_mode="r")
+        raise SourceError(f"--stage: got {stage!r}, expected one of {', '.join(orders)}", hint=hint)
+    order = np.load(orders[stage], mmap_mode="r")
     if not 0 <= index < len(order):
         raise SourceError(f"--index: got {index:,}, expected 0 to {len(order) - 1:,}", hint="stages count from 0")
     source, sequence = map(int, order[index])

@@ -1,6 +1,6 @@
 """What became of one document: the step that ended it, or the places of training that hold it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from mixer.errors import SourceError
+from mixer.orders import orders_of
 from mixer.recipe.recipe import Recipe
 from mixer.shard import index_of
 from mixer.table import scan
@@ -52,13 +53,14 @@ class Fate:
     hits: list[dict[str, Any]] = field(default_factory=list)
 
 
-def why(run: Path, recipe: Recipe, document: str) -> list[Fate]:
-    """What became of a document, in each source that has one of that id.
+def why(run: Path, recipe: Recipe, document: str, *, training: str | None = None) -> list[Fate]:
+    """What became of a document, in each source that has one of that id; places are those of a training, if named.
 
     Raises:
         SourceError: No source read one.
     """
-    found = [fate for name in recipe.sources for fate in _fates(run, recipe, name, document)]
+    orders = {stage: np.load(path, mmap_mode="r") for stage, path in orders_of(run, training).items()}
+    found = [fate for name in recipe.sources for fate in _fates(run, recipe, name, document, orders)]
     if not found:
         raise SourceError(
             f"{run}: got no document {document!r}, expected an id of documents/ or dropped/",
@@ -67,14 +69,14 @@ def why(run: Path, recipe: Recipe, document: str) -> list[Fate]:
     return found
 
 
-def _fates(run: Path, recipe: Recipe, source: str, document: str) -> Iterator[Fate]:
+def _fates(run: Path, recipe: Recipe, source: str, document: str, orders: Mapping[str, np.ndarray]) -> Iterator[Fate]:
     scores, hits = scores_of_document(run, source, document), _hits(run, source, document)
     for row in scan(run / "dropped" / source).filter(pl.col("id") == document).collect().to_dicts():
         told = {"step": row["step"], "reason": row["reason"], "scores": scores, "hits": hits}
         yield Fate(source, document, "dropped", row["url"], **told)
     kept = scan(run / "documents" / source).with_row_index("row").filter(pl.col("id") == document)
     for row in kept.select("row", "url").collect().to_dicts():
-        places = list(_places(run, recipe, source, row["row"]))
+        places = list(_places(run, recipe, source, row["row"], orders))
         yield Fate(
             source,
             document,
@@ -94,13 +96,12 @@ def _hits(run: Path, source: str, document: str) -> list[dict[str, Any]]:
     return scan(path).filter(pl.col("id") == document).collect().to_dicts()
 
 
-def _places(run: Path, recipe: Recipe, source: str, row: int) -> Iterator[Place]:
+def _places(run: Path, recipe: Recipe, source: str, row: int, orders: Mapping[str, np.ndarray]) -> Iterator[Place]:
     """Yield the sequences that hold a document, with the places where the stages take them."""
     index = index_of(run / "shards" / source)
     tables = [scan(run / "shards" / source / shard["spans"]) for shard in index["shards"]]
     spans = pl.concat([table.filter(pl.col("document") == row) for table in tables]).collect()
     number = list(recipe.sources).index(source)
-    orders = {path.stem: np.load(path, mmap_mode="r") for path in sorted((run / "order").glob("*.npy"))}
     for (sequence,), own in spans.group_by("sequence", maintain_order=True):
         at = {
             stage: np.flatnonzero((order[:, 0] == number) & (order[:, 1] == sequence)).tolist()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
@@ -18,6 +19,7 @@ from curricula.retention.raised import stock_of
 from curricula.train import train
 from mixer.cli import app
 from mixer.errors import CheckpointError
+from mixer.orders import orders_of
 from mixer.recipe.file import load
 from tests import toys, training
 from tests.tiny_model import tiny_model
@@ -189,6 +191,26 @@ def test_more_replay_brings_the_bad_run_back_under_the_limit(brought_back):
     assert any("old 0.000 -> 0.500" in line for line in said)
     done = mixer(folder, "retention", "--name", "bad")
     assert done.exit_code == 0, done.output
+
+
+def test_a_trace_tells_what_the_training_took_and_not_what_was_planned_before(brought_back):
+    folder, _ = brought_back
+    run = folder / "run"
+    stages = [stage["name"] for stage in json.loads((run / "plan.json").read_text())["stages"]]
+    built = {name: np.load(run / "order" / f"{name}.npy") for name in stages}
+    taken = {name: np.load(path) for name, path in orders_of(run, "bad").items()}
+    stage, index = next((name, row) for name in stages for row in np.flatnonzero((built[name] != taken[name]).any(1)))
+    sources = list(yaml.safe_load((run / "recipe.yaml").read_text())["sources"])
+    for orders, more in ((built, ()), (taken, ("--name", "bad"))):
+        command = ["trace", run, "--base", folder, "--stage", stage, "--index", index, "--json", *more]
+        done = CliRunner().invoke(app, [str(word) for word in command])
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        assert (sources.index(told["source"]), told["sequence"]) == tuple(orders[stage][index])
+    assert sum(len(rows) for rows in built.values()) == sum(len(rows) for rows in taken.values())
+    odd = CliRunner().invoke(app, ["why", str(run), "x", "--name", "../bad"])
+    assert odd.exit_code == 2
+    assert "--name: got '../bad', expected one of bad" in odd.stderr
 
 
 def test_the_best_model_is_that_of_the_most_gain_within_the_limit(brought_back):

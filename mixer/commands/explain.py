@@ -10,6 +10,13 @@ import typer
 from mixer.commands.options import Base, Json, RunPath, store
 from mixer.errors import RecipeError
 
+TrainingName = Annotated[
+    str | None,
+    typer.Option(
+        help="As this training took it: its guard may have raised replay. Default: as built.", show_default=False
+    ),
+]
+
 
 def trace(
     run: RunPath,
@@ -24,6 +31,7 @@ def trace(
     offset: Annotated[
         int | None, typer.Option(help="Which token of the shard or file, from 0.", show_default="0")
     ] = None,
+    name: TrainingName = None,
     base: Base = Path(),
     json_: Json = False,
 ) -> None:
@@ -45,10 +53,13 @@ def trace(
     if (index if stage is None else offset) is not None:
         wrong = "--index counts within a --stage" if stage is None else "--offset counts within a --shard or --file"
         raise RecipeError(f"trace: got both of two ways to name a place: {wrong}", hint="leave it out")
+    if name is not None and stage is None:
+        told = "trace: got --name, expected it with --stage alone"
+        raise RecipeError(told, hint="shards and exports are the same for every training; leave it out")
     recipe = open_run(run)
     encoder = load(recipe.tokenizer, base, store())
     if stage is not None:
-        found = trace_stage(run, recipe, encoder, stage=stage, index=index or 0)
+        found = trace_stage(run, recipe, encoder, stage=stage, index=index or 0, training=name)
     elif shard is not None:
         found = trace_shard(run, encoder, shard=shard, offset=offset or 0)
     else:
@@ -61,6 +72,7 @@ def trace(
 def why(
     run: RunPath,
     document: Annotated[str, typer.Argument(metavar="DOCUMENT_ID", help="Such as `pages/tides.html#0`.")],
+    name: TrainingName = None,
     json_: Json = False,
 ) -> None:
     """Say what became of a document: the step that ended it, or the sequences and stages that hold it.
@@ -71,7 +83,7 @@ def why(
     from mixer.replan import open_run
     from mixer.why import why as explain
 
-    found = explain(run, open_run(run), document)
+    found = explain(run, open_run(run), document, training=name)
     if json_:
         typer.echo(json.dumps([asdict(fate) for fate in found], indent=2, ensure_ascii=False))
     else:
