@@ -34,7 +34,7 @@ TALLIES = Path("trainer", "tallies.json")
 METHOD = Path("trainer", "method.safetensors")
 """What a method keeps, in a checkpoint's folder."""
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "*.jinja")
-_LATER = ("order ", "shares of ", "micro_batch")
+_LATER = ("order ", "shares of ", "micro_batch", "held_out")
 """Beginnings of facts that a checkpoint may lack."""
 AGAIN = "train under another name (`--name`), or remove the folder to begin anew"
 """What to do about a checkpoint that nothing can go on from."""

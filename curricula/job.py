@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from curricula import checkpoint as checkpoints
+from curricula.held import fingerprints
 from curricula.loader import Loader, Track
 from curricula.methods.base import Method
 from curricula.methods.choose import method_of
@@ -127,6 +128,7 @@ def job_of(run: Path, recipe: Recipe, *, name: str, base: Path, store: Path) -> 
             schedule,
             seed=recipe.seed,
             model=fingerprint(folder, store),
+            held_out=fingerprints(run, recipe.sources),
             sequence_length=rows.sequence_length,
             tokenizer=digest(sorted(rows.tokenizers)),
             **{f"stage {track.name}": track.sequences for track in tracks},

@@ -21,6 +21,12 @@ def write_slices(folder: Path) -> None:
 
 def build(folder: Path) -> Path:
     """A Run with two stages, two general slices and a domain slice, and its training `short`."""
+    build_run(folder, held_out=8)
+    training.run(folder, "short", "train.tokens_per_step=3200")
+    return folder
+
+
+def build_run(folder: Path, *, held_out: int) -> None:
     write_slices(folder)
     sources = toys.sources() | {"more": {"kind": "jsonl", "path": "more.jsonl"}}
     rows = [{"text": toys.sentences(5000 + n, 6)} for n in range(200)]
@@ -30,8 +36,6 @@ def build(folder: Path) -> Path:
         {"name": "adapt", "token_budget": 9600, "mixture": {"web": 3, "books": 3, "pages": 2, "more": 2}},
         {"name": "anneal", "token_budget": 3200, "mixture": {"web": 1, "pages": 1}},
     ]
-    held_out = {"sequences": 8, "sources": ["more"]}
-    changes = {"sources": sources, "stages": stages, "validation": held_out}
+    validation = {"sequences": held_out, "sources": ["more"]}
+    changes = {"sources": sources, "stages": stages, "validation": validation}
     training.build_run(folder, train=training.TRAIN, retention=RETENTION | {"slices": slices}, **changes)
-    training.run(folder, "short", "train.tokens_per_step=3200")
-    return folder

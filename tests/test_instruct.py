@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from curricula.chats import Chats, encode_files, files_of, rows_of, turns_of
 from curricula.instruct import ChatRows, check_instruct
 from curricula.model import fingerprint
-from curricula.retention.survey import _origin
+from curricula.retention.survey import _began
 from mixer.errors import RecipeError, SourceError
 from mixer.recipe.train import Instruct, Train
 from tests import toys, training
@@ -148,8 +148,8 @@ def test_a_model_is_tuned_on_conversations_after_its_stages(tmp_path):
     # What both began with is the model before the stages, which retention measures both against.
     origin = fingerprint(folder / "chat-model", folder / "store")
     tuned = folder / "run/checkpoints/first-instruct"
-    assert [_origin(tuned.with_name("first")), _origin(tuned)] == [origin, origin]
-    assert _origin(tuned.rename(tuned.with_name("renamed"))) is None
+    assert [_began(one)["model"] for one in (tuned.with_name("first"), tuned)] == [origin, origin]
+    assert _began(tuned.rename(tuned.with_name("renamed"))) is None
 
 
 def test_a_conversation_that_the_template_refuses_is_left_out_and_counted(tmp_path):

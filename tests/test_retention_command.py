@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from curricula.held import fingerprints
 from curricula.retention.survey import trainings_of
 from mixer.cli import app
 from mixer.errors import CheckpointError, RecipeError
@@ -93,11 +94,24 @@ def test_what_cannot_be_measured_is_refused(built, arguments, told):
     assert told in done.stderr
 
 
+def test_a_training_from_before_other_documents_were_held_out_is_refused(built, tmp_path):
+    """It trained on some of those that are held out now."""
+    folder = training.copied(built, tmp_path)
+    before = fingerprints(folder / "run", ["more"])
+    retained.build_run(folder, held_out=64)
+    assert fingerprints(folder / "run", ["more"]).keys() == before.keys() == {"more"}
+    assert fingerprints(folder / "run", ["more"]) != before
+    done = mixer(folder)
+    assert done.exit_code == 2, done.output
+    assert "short/final: got a training from when other documents were held out of `more`" in done.stderr
+    assert "hint: train again under another name" in done.stderr
+    training.run(folder, "since", "train.tokens_per_step=3200")
+    assert mixer(folder, "--name", "since").exit_code == 0
+
+
 def test_a_run_without_trainings_or_recipe_is_refused(built, tmp_path):
     done = CliRunner().invoke(app, ["retention", str(tmp_path)])
     assert (done.exit_code, "got no recipe.yaml" in done.stderr) == (2, True)
-    from curricula.retention.survey import trainings_of
-
     with pytest.raises(CheckpointError, match="got no finished training, expected one"):
         trainings_of(tmp_path)
 

@@ -71,10 +71,10 @@ def corpus(folder: Path) -> Path:
     rows = [{"text": sentences(n, 6), "url": f"https://example.org/{n}"} for n in range(28)]
     rows += [{"text": sentences(5, 6).upper()}, {"text": sentences(5, 6)}]
     (folder / "web.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "books").mkdir()
+    (folder / "books").mkdir(exist_ok=True)
     for n in range(6):
         (folder / "books" / f"{n}.txt").write_text(sentences(100 + n, 30))
-    (folder / "pages").mkdir()
+    (folder / "pages").mkdir(exist_ok=True)
     for n in range(8):
         paragraphs = "".join(f"<p>{sentences(200 + 10 * n + k, 8)}</p>" for k in range(4))
         html = f"<html><head><title>Page {n}</title></head><body><nav>menu</nav><article>{paragraphs}</article></body></html>"

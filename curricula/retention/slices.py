@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
+from curricula.held import held_out
 from curricula.order import seed_of
 from mixer.errors import SourceError
 from mixer.extract import Rejected, extract
@@ -17,8 +17,6 @@ from mixer.recipe.retention import Slice
 from mixer.recipe.retention_problems import kind_of
 from mixer.recipe.sources import Columns, JsonlSource, PageSource, ParquetSource, TextSource
 from mixer.run import digest
-from mixer.shard import index_of
-from mixer.table import scan
 from mixer.types import Failure, Page, Skipped
 
 _LEAST = 2
@@ -149,25 +147,12 @@ def _source_of(own: Slice) -> PageSource:
 def _held_out(name: str, own: Slice, run: Path) -> Iterator[tuple[str, str]]:
     """The documents behind the sequences that the Run holds out of a source."""
     assert own.source is not None
-    folder = run / "shards" / own.source
-    index = index_of(folder)
-    parts = [
-        range(part["first_sequence"], part["first_sequence"] + part["sequences"])
-        for part in index.get("parts") or ()
-        if part["held_out"] and own.topic in (None, part["topic"])
-    ]
-    if not any(parts):
+    found = held_out(run, own.source, own.topic)
+    if found is None:
         told = f"topic `{own.topic}` of `{own.source}`" if own.topic else f"`{own.source}`"
         raise SourceError(
             f"retention.slices.{name}: got nothing held out of {told}, expected some documents",
-            hint="build again if `validation` is new; at most a twentieth is held out, in whole documents: where none"
-            " is that small, add to the source, or measure files (`path`)",
+            hint="if `validation` is new, build and train again; at most a twentieth is held out, in whole documents:"
+            " where none is that small, add to the source, or measure files (`path`)",
         )
-    spans = pl.concat(
-        pl.read_parquet(folder / shard["spans"], columns=["sequence", "document"]) for shard in index["shards"]
-    )
-    is_held = pl.any_horizontal(pl.col("sequence").is_between(part.start, part.stop - 1) for part in parts if part)
-    rows = spans.filter(is_held)["document"].unique().sort().to_list()
-    table = scan(run / "documents" / own.source).select("id", "text").with_row_index("row")
-    for _, key, text in table.filter(pl.col("row").is_in(rows)).collect().iter_rows():
-        yield key, text
+    yield from found.select("id", "text").collect().iter_rows()

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from curricula import checkpoint as checkpoints
+from curricula.held import fingerprints
 from curricula.interpolate import digits_of, interpolate
 from curricula.job import settings_of
 from curricula.model import fingerprint, model_folder
@@ -153,12 +154,14 @@ def survey(own: Survey, trainings: Mapping[str, Path], *, shares: Sequence[float
         shares: Of the base model, to mix into each trained one (WiSE-FT) and to measure too.
 
     Raises:
-        CheckpointError: A training began with another model than the base.
+        CheckpointError: A training began with another model than the base, or before other documents were held out.
         RecipeError: A model cannot be read.
         SourceError: Weights cannot be mixed.
     """
     for folder in trainings.values():
-        _check_origin(folder, own)
+        if (began := _began(folder.parent)) is not None:
+            _check_origin(folder, own, began)
+            _check_held_out(folder, own, began)
     before = own.read(own.base), own.ask(own.base)
     found: dict[str, Any] = {}
     tables = []
@@ -181,9 +184,9 @@ def survey(own: Survey, trainings: Mapping[str, Path], *, shares: Sequence[float
     return report
 
 
-def _check_origin(model: Path, own: Survey) -> None:
+def _check_origin(model: Path, own: Survey, began: Mapping[str, Any]) -> None:
     """Refuse a model made from another one than the base: what the two differ in would be told as learned."""
-    if (began := _origin(model.parent)) is not None and began != fingerprint(own.base.folder, own.store):
+    if began.get("model") not in (None, fingerprint(own.base.folder, own.store)):
         raise CheckpointError(
             f"{model}: got a training that began with another model than `train.model`, {own.base.folder};"
             " expected it to be measured against its own",
@@ -191,8 +194,21 @@ def _check_origin(model: Path, own: Survey) -> None:
         )
 
 
-def _origin(training: Path) -> str | None:
-    """Fingerprint of the model that a training began with; None where no checkpoint is left that says it.
+def _check_held_out(model: Path, own: Survey, began: Mapping[str, Any]) -> None:
+    """Refuse a training from before a build that holds other documents out: some of them it may have trained on."""
+    sources = sorted({one.source for one in own.rules.slices.values() if one.source is not None})
+    now, then = fingerprints(own.run, sources), began.get("held_out")
+    odd = [source for source in sources if then is not None and then.get(source) != now.get(source)]
+    if odd:
+        raise CheckpointError(
+            f"{model}: got a training from when other documents were held out of `{odd[0]}`, expected one since then:"
+            " it may have trained on what would be measured",
+            hint="train again under another name, name what was trained since (`--name`), or measure files (`path`)",
+        )
+
+
+def _began(training: Path) -> Mapping[str, Any] | None:
+    """What a training depended on when it began; None where no checkpoint is left that says it.
 
     Conversations are a stage after all others: what they began with is what those did.
     """
@@ -200,10 +216,10 @@ def _origin(training: Path) -> str | None:
         return None
     identity = checkpoints.read(checkpoint)[1].identity
     if "chats" not in identity:
-        return identity.get("model")
+        return identity
     before = training.with_name(training.name.removesuffix("-instruct"))
     # A folder that was renamed no longer says which one that was.
-    return _origin(before) if before != training else None
+    return _began(before) if before != training else None
 
 
 Before = tuple[Mapping[str, Reading], Mapping[str, Answers]]
