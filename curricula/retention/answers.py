@@ -41,6 +41,45 @@ class Answers:
         return float(self.scores.mean())
 
 
+def check(task: Questions) -> None:
+    """Refuse what lm-eval counts as wrong whatever the model answers: a right answer that is none of the choices.
+
+    Raises:
+        RecipeError: A row has one, or lm-eval refuses the template or the rows.
+    """
+    with _quiet(), _told(task):
+        ready = _task(task)
+        if ready.OUTPUT_TYPE == "multiple_choice":
+            for row, place in zip((*task.items, *task.shots), task.places, strict=True):
+                _check_answer(task, row, place, ready)
+
+
+def _check_answer(task: Questions, row: Mapping[str, Any], place: str, ready: Any) -> None:
+    choices = ready.doc_to_choice(row)
+    gold = ready.doc_to_text(row) if ready.multiple_input else ready.doc_to_target(row)
+    for one in gold if isinstance(gold, list) else [gold]:
+        if one not in choices and not (isinstance(one, int) and 0 <= one < len(choices)):
+            told = f"expected a whole number from 0 to {len(choices) - 1} or one of the choices"
+            raise RecipeError(
+                f"{place}: got the right answer {one!r}, {told}",
+                hint=f"retention.tasks.{task.name}: docs/retention.md lists the fields of its rows; mend the row",
+            )
+
+
+@contextlib.contextmanager
+def _told(task: Questions) -> Iterator[None]:
+    """Tell what rows do to their template as an error of theirs."""
+    from jinja2 import TemplateError
+
+    try:
+        yield
+    except (TemplateError, ValueError, TypeError, LookupError, AssertionError) as error:
+        raise RecipeError(
+            f"retention.tasks.{task.name}: got rows that do not fit the template: {type(error).__name__}: {error}",
+            hint="each row needs the fields that docs/retention.md lists for the template, and answers of its kind",
+        ) from error
+
+
 def ask(subject: Subject, tasks: Sequence[Questions], *, cache: Path) -> dict[str, Answers]:
     """What a model answers, from the cache where it was asked before.
 
@@ -50,12 +89,14 @@ def ask(subject: Subject, tasks: Sequence[Questions], *, cache: Path) -> dict[st
         cache: Folder of earlier answers, a file for a model and a task.
 
     Raises:
-        RecipeError: lm-eval refuses a template.
+        RecipeError: lm-eval refuses a template, or a row has no right answer.
     """
     paths = {
         task.name: cache / f"{digest([*subject.told, task.fingerprint, version('lm_eval'), VERSION])}.parquet"
         for task in tasks
     }
+    for task in tasks:
+        check(task)
     if pending := [task for task in tasks if not paths[task.name].is_file()]:
         for name, scores in _asked(subject, pending).items():
             write_table(paths[name], pl.DataFrame({"score": scores}))
@@ -89,37 +130,12 @@ def _asked(subject: Subject, tasks: Sequence[Questions]) -> dict[str, np.ndarray
 
 
 def _samples(task: Questions, lm: Any) -> Sequence[Mapping[str, Any]]:
-    from jinja2 import TemplateError
     from lm_eval.evaluator import evaluate
 
-    ready = _task(task)
-    try:
-        _check_answers(task, ready)
-        samples: Sequence[Mapping[str, Any]] = evaluate(
-            lm=lm, task_dict={"tasks": {task.name: ready}}, bootstrap_iters=0
-        )["samples"][task.name]
-    except (TemplateError, ValueError, TypeError, LookupError, AssertionError) as error:
-        raise RecipeError(
-            f"retention.tasks.{task.name}: got rows that do not fit the template: {type(error).__name__}: {error}",
-            hint="each row needs the fields that docs/retention.md lists for the template, and answers of its kind",
-        ) from error
-    return samples
-
-
-def _check_answers(task: Questions, ready: Any) -> None:
-    """Refuse what lm-eval counts as wrong whatever the model answers: a right answer that is none of the choices."""
-    if ready.OUTPUT_TYPE != "multiple_choice":
-        return
-    for row, place in zip((*task.items, *task.shots), task.places, strict=True):
-        choices = ready.doc_to_choice(row)
-        gold = ready.doc_to_text(row) if ready.multiple_input else ready.doc_to_target(row)
-        for one in gold if isinstance(gold, list) else [gold]:
-            if one not in choices and not (isinstance(one, int) and 0 <= one < len(choices)):
-                raise RecipeError(
-                    f"{place}: got the right answer {one!r}, expected a whole number from 0 to {len(choices) - 1}"
-                    f" or one of the choices",
-                    hint=f"retention.tasks.{task.name}: docs/retention.md lists the fields of its rows; mend the row",
-                )
+    with _told(task):
+        ready = {"tasks": {task.name: _task(task)}}
+        found: Sequence[Mapping[str, Any]] = evaluate(lm=lm, task_dict=ready, bootstrap_iters=0)["samples"][task.name]
+    return found
 
 
 def _task(task: Questions) -> Any:

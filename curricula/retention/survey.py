@@ -162,7 +162,9 @@ def survey(own: Survey, trainings: Mapping[str, Path], *, shares: Sequence[float
         if (began := _began(folder.parent)) is not None:
             _check_origin(folder, own, began)
             _check_held_out(folder, own, began)
-    before = own.read(own.base), own.ask(own.base)
+    # Asked first: rows that cannot be asked are told before anything takes minutes.
+    answers = own.ask(own.base)
+    before = own.read(own.base), answers
     found: dict[str, Any] = {}
     tables = []
     for name, folder in trainings.items():
