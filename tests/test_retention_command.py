@@ -103,7 +103,9 @@ def test_a_training_from_before_other_documents_were_held_out_is_refused(built, 
     assert fingerprints(folder / "run", ["more"]) != before
     done = mixer(folder)
     assert done.exit_code == 2, done.output
-    assert "short/final: got a training from when other documents were held out of `more`" in done.stderr
+    assert (
+        "short/final: got a training from before `more` was packed anew or had other documents held out" in done.stderr
+    )
     assert "hint: train again under another name" in done.stderr
     training.run(folder, "since", "train.tokens_per_step=3200")
     assert mixer(folder, "--name", "since").exit_code == 0

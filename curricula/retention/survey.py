@@ -203,8 +203,8 @@ def _check_held_out(model: Path, own: Survey, began: Mapping[str, Any]) -> None:
     odd = [source for source in sources if then is not None and then.get(source) != now.get(source)]
     if odd:
         raise CheckpointError(
-            f"{model}: got a training from when other documents were held out of `{odd[0]}`, expected one since then:"
-            " it may have trained on what would be measured",
+            f"{model}: got a training from before `{odd[0]}` was packed anew or had other documents held out, expected"
+            " one since: it may have trained on what would be measured",
             hint="train again under another name, name what was trained since (`--name`), or measure files (`path`)",
         )
 
