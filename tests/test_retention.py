@@ -153,7 +153,9 @@ def test_a_file_that_is_not_found_may_lie_at_another_base(tmp_path):
 def test_a_source_with_nothing_held_out_is_refused(built):
     with pytest.raises(SourceError, match="got nothing held out of `web`") as caught:
         texts_of("s", Slice(source="web"), run=built / "run", base=built)
-    assert caught.value.hint.startswith("if `validation` is new, build and train again; at most a twentieth is held out")
+    assert caught.value.hint.startswith(
+        "if `validation` is new, build and train again; at most a twentieth is held out"
+    )
 
 
 def test_held_out_documents_are_in_no_order(built):
