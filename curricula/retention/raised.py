@@ -20,6 +20,7 @@ from curricula.loader import Loader
 from curricula.scheduler import Scheduler
 from mixer.baselines import temperature
 from mixer.mixture import split
+from mixer.orders import raised_orders
 from mixer.recipe.recipe import Recipe
 from mixer.recipe.retention import MOST_REPLAY
 from mixer.replan import pools_of_run
@@ -122,12 +123,10 @@ def forget(folder: Path, position: int) -> None:
 
 def restore(loader: Loader, folder: Path, position: int) -> None:
     """Let the loader read the newest orders that were made at or before a position; the Run's where there are none."""
-    made = [path for path in sorted((folder / _FOLDER).glob("[0-9]*")) if int(path.name) <= position]
+    made = raised_orders(folder, until=position)
     for stage, track in enumerate(loader.tracks):
-        # The newest has no stage that was over then; an earlier one still holds for that.
-        files = [own / f"{track.name}.npy" for own in reversed(made)]
-        if path := next((file for file in files if file.is_file()), None):
-            loader.replace(stage, np.load(path, mmap_mode="r"))
+        if track.name in made:
+            loader.replace(stage, np.load(made[track.name], mmap_mode="r"))
 
 
 def raised(before: Mapping[str, int], room: Mapping[str, int], *, replay: Sequence[str], by: float) -> dict[str, int]:
